@@ -1,0 +1,205 @@
+"""The event (docs/protocol.md §2): its body, its id, its signature, and the checks that need only its bytes.
+
+An event's id is the hash of the body bytes as they came; they are kept and passed on, never re-serialised.
+Failing a form check (``Malformed``) is the sender's fault; everything that needs a chain, a membership or a
+state is judged later and elsewhere. The signature check is apart (``signature_holds``) because it is the
+expensive one and is done in chunks, on other threads, by whoever receives events in numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from wattswarm.kernel import codec, hlc, identity, limits
+from wattswarm.kernel.payloads import Kind, kind_names, kinds, parse_payload, plain
+from wattswarm.kernel.payloads.fields import Payload
+from wattswarm.kernel.refusal import Malformed
+
+signature_context = b"wattswarm/event/v1\0"
+SortKey = tuple[int, int, bytes]
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """An event whose form is good. ``payload`` is None iff this protocol version does not know the event.
+
+    ``body`` and ``signature`` are the bytes of wire and disk; the other fields are what they say.
+    """
+
+    id: bytes
+    body: bytes
+    signature: bytes
+    protocol_version: str
+    network_id: bytes
+    author: bytes
+    author_seq: int
+    prev: bytes | None
+    hlc: int
+    task: bytes | None
+    epoch: int
+    kind: str
+    payload: Payload | None
+
+    @property
+    def created_at(self) -> int:
+        """Unix milliseconds: what every deadline of the protocol compares."""
+        return self.hlc >> hlc.counter_bits
+
+    @property
+    def sort_key(self) -> SortKey:
+        """Canonical order within a stream (docs/protocol.md §4)."""
+        return (self.epoch, self.hlc, self.id)
+
+    @property
+    def stream(self) -> bytes:
+        """The stream that folds this event: its task, itself if it creates one, else governance (network id)."""
+        if self.task is not None:
+            return self.task
+        return self.id if self.kind == "TASK_CREATED" else self.network_id
+
+    @property
+    def wire(self) -> list[bytes]:
+        """``[body, signature]``, the form of wire and disk."""
+        return [self.body, self.signature]
+
+
+class _Envelope(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    protocol_version: str
+    network_id: bytes
+    author: bytes
+    author_seq: int
+    prev: bytes | None
+    hlc: int
+    task: bytes | None
+    epoch: int
+    kind: str
+    payload: dict[str, Any]
+
+
+def _check_envelope(body: _Envelope) -> None:
+    for name, value in (
+        ("network_id", body.network_id),
+        ("author", body.author),
+        ("prev", body.prev),
+        ("task", body.task),
+    ):
+        if value is not None and len(value) != 32:
+            raise Malformed("field_size", f"{name}: found {len(value)} bytes, expected 32")
+    for name, number in (("author_seq", body.author_seq), ("hlc", body.hlc), ("epoch", body.epoch)):
+        if not 0 <= number <= codec.INT_MAX:
+            raise Malformed("field_range", f"{name}: found {number}, expected an unsigned 64-bit integer")
+    if body.author_seq > limits.author_seq_max:
+        raise Malformed("field_range", f"author_seq: found {body.author_seq}, expected at most {limits.author_seq_max}")
+    if (body.prev is None) != (body.author_seq == 0):
+        raise Malformed("prev", "prev: expected null at author_seq 0 and only there")
+    for name, text in (("protocol_version", body.protocol_version), ("kind", body.kind)):
+        if not 0 < len(text.encode()) <= limits.text_bytes_max:
+            raise Malformed("field_size", f"{name}: expected 1 to {limits.text_bytes_max} bytes of text")
+
+
+def _check_placement(body: _Envelope, kind: Kind) -> None:
+    about_task = not kind.governs and kind.name != "TASK_CREATED"
+    if (body.task is not None) != about_task:
+        expected = "the id of a TASK_CREATED event" if about_task else "null"
+        raise Malformed("task", f"task: expected {expected} on {kind.name}")
+    if kind.governs != (body.epoch == 0):
+        raise Malformed(
+            "epoch",
+            f"epoch: found {body.epoch}, expected {'0' if kind.governs else 'at least 1'} on {kind.name}",
+        )
+    if kind.name == "TASK_CREATED" and body.epoch != 1:
+        raise Malformed("epoch", f"epoch: found {body.epoch}, expected 1 on TASK_CREATED")
+
+
+def parse(body: bytes, signature: bytes, network_id: bytes) -> Event:
+    """The event of received bytes, all form checks made except the signature. Raises ``Malformed``."""
+    if len(signature) != identity.signature_bytes:
+        raise Malformed("signature_size", f"signature: found {len(signature)} bytes, expected 64")
+    if len(body) + len(signature) > limits.event_bytes_max:
+        raise Malformed("too_large", f"event of {len(body) + len(signature)} bytes, at most {limits.event_bytes_max}")
+    value = codec.decode(body)
+    try:
+        envelope = msgspec.convert(value, _Envelope, builtin_types=(bytes,))
+    except msgspec.ValidationError as error:
+        raise Malformed("body_form", f"event body: {error}") from None
+    _check_envelope(envelope)
+    if envelope.network_id != network_id:
+        raise Malformed(
+            "other_network",
+            f"event of network {envelope.network_id.hex()[:16]}…, ours is {network_id.hex()[:16]}…",
+        )
+    payload = None
+    kind = kinds.get(envelope.kind)
+    if kind is not None and envelope.protocol_version == limits.LOCAL_PROTOCOL_VERSION:
+        _check_placement(envelope, kind)
+        payload = parse_payload(kind, envelope.payload)
+    return Event(
+        codec.sha256(body),
+        body,
+        signature,
+        envelope.protocol_version,
+        envelope.network_id,
+        envelope.author,
+        envelope.author_seq,
+        envelope.prev,
+        envelope.hlc,
+        envelope.task,
+        envelope.epoch,
+        envelope.kind,
+        payload,
+    )
+
+
+def parse_wire(value: Any, network_id: bytes) -> Event:
+    """The event of a decoded ``[body, signature]`` pair. Raises ``Malformed``."""
+    match value:
+        case [bytes() as body, bytes() as signature]:
+            return parse(body, signature, network_id)
+    raise Malformed("event_form", "event: expected an array of two byte strings, body and signature")
+
+
+def signature_holds(event: Event) -> bool:
+    """Whether the event's signature is its author's."""
+    return identity.verify(event.author, signature_context + event.id, event.signature)
+
+
+def checked(body: bytes, signature: bytes, network_id: bytes) -> Event:
+    """``parse`` and the signature in one: for the few. Raises ``Malformed``."""
+    event = parse(body, signature, network_id)
+    if not signature_holds(event):
+        raise Malformed("bad_signature", "the signature is not the author's")
+    return event
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """What an author wants to say; its place in the chain and its time come with the signature."""
+
+    payload: Payload
+    task: bytes | None = None
+    epoch: int = 0
+
+
+def author(keys: identity.Keypair, network_id: bytes, seq: int, prev: bytes | None, clock: int, draft: Draft) -> Event:
+    """Sign ``draft`` as event ``seq`` of the key's chain at hlc ``clock``. Raises ``Malformed`` if its form is bad.
+
+    The result is parsed from its own bytes, so that an author holds exactly what every receiver will.
+    """
+    kind = kind_names[type(draft.payload)]
+    payload = plain(draft.payload)
+    codec.check_value(payload)
+    body = codec.encode(
+        [
+            limits.LOCAL_PROTOCOL_VERSION,
+            network_id,
+            keys.node_id,
+            seq,
+            prev,
+            clock,
+            draft.task,
+            draft.epoch,
+            kind,
+            payload,
+        ]
+    )
+    return parse(body, keys.sign(signature_context + codec.sha256(body)), network_id)

@@ -1,0 +1,41 @@
+"""Keys, node ids and signatures (docs/protocol.md §1): Ed25519 under libsodium's strict verifier, and no other.
+
+libsodium refuses small-order public keys and points, non-canonical encodings of A, R and S. ``tests/vectors``
+fixes those cases, because an implementation that accepts one of them would disagree about which events exist.
+"""
+
+from __future__ import annotations
+
+from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
+from nacl.exceptions import CryptoError
+
+node_id_bytes = 32
+signature_bytes = 64
+
+
+class Keypair:
+    """A node's signing key, made from its 32-byte seed. Never printed: ``repr`` shows the node id only."""
+
+    __slots__ = ("_secret", "node_id")
+
+    def __init__(self, seed: bytes) -> None:
+        assert len(seed) == 32, "an Ed25519 seed has 32 bytes"
+        self.node_id, self._secret = crypto_sign_seed_keypair(seed)
+
+    def sign(self, message: bytes) -> bytes:
+        """The 64-byte detached Ed25519 signature of ``message`` (RFC 8032)."""
+        return crypto_sign(message, self._secret)[:signature_bytes]
+
+    def __repr__(self) -> str:
+        return f"Keypair({self.node_id.hex()})"
+
+
+def verify(node_id: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether ``signature`` is ``node_id``'s over ``message``. Never raises for bad bytes."""
+    if len(signature) != signature_bytes or len(node_id) != node_id_bytes:
+        return False
+    try:
+        crypto_sign_open(signature + message, node_id)
+    except (CryptoError, ValueError):
+        return False
+    return True
