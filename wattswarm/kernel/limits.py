@@ -35,6 +35,8 @@ retry_horizon_ms_max = 3_600_000
 schema_bytes_max = 32_768
 schema_depth_max = 32
 schema_pattern_bytes_max = 512
+schema_weight_max = 4_096
+schema_nesting_max = 64
 
 finalizers_max = 128
 members_max = 400
@@ -45,5 +47,6 @@ parked_orphans_max = 10_000
 parked_early_max = 10_000
 parked_per_author_max = 256
 parked_unknown_authors_max = 1_000
+parked_certificates_max = 1_000
 
 inline_mime_allowlist = ("application/json", "text/plain", "text/markdown", "text/csv")

@@ -1,0 +1,81 @@
+"""JSON values from outside: whether a value is one, how large it is, and how an error message shows it.
+
+A value is JSON here if JSON and canonical CBOR both carry it, so that what a runtime answered, what an event
+holds and what a schema judges are the same thing. Knows nothing of schemas or contracts. Keeps the value
+rules of docs/protocol.md §1.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+
+import msgspec
+
+from wattswarm.kernel.codec import INT_MAX, INT_MIN
+from wattswarm.kernel.limits import codec_depth_max
+
+
+def is_json_value(value: object, depth_max: int = codec_depth_max) -> bool:
+    """Whether JSON and canonical CBOR both carry ``value``: no bytes, no NaN, 64-bit integers, real text, depth."""
+    kind = type(value)
+    if kind is str:
+        assert isinstance(value, str)
+        return value.isascii() or _is_text(value)
+    if kind is bool or value is None:
+        return True
+    if kind is int:
+        return INT_MIN <= value <= INT_MAX  # type: ignore[operator]
+    if kind is float:
+        return isfinite(value)  # type: ignore[arg-type]
+    if depth_max == 0:
+        return False
+    if isinstance(value, dict):
+        return all(
+            type(key) is str and (key.isascii() or _is_text(key)) and is_json_value(item, depth_max - 1)
+            for key, item in value.items()
+        )
+    if isinstance(value, (list, tuple)):
+        return all(is_json_value(item, depth_max - 1) for item in value)
+    return False
+
+
+def _is_text(text: str) -> bool:
+    """False for text with a lone surrogate: Python has it, UTF-8 does not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def count_values(value: object, stop_at: int) -> int:
+    """How many JSON values ``value`` holds, itself included; counting ends at ``stop_at``."""
+    count, waiting = 0, [value]
+    while waiting and count < stop_at:
+        item = waiting.pop()
+        count += 1
+        if isinstance(item, dict):
+            waiting.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            waiting.extend(item)
+    return count
+
+
+def describe(value: object) -> str:
+    """A value as an error message shows it: its type and, where that is short, the value itself."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return f"integer {value}" if INT_MIN <= value <= INT_MAX else "an integer of more than 64 bits"
+    if isinstance(value, float):
+        return f"number {value}"
+    if isinstance(value, str):
+        shown = value if len(value) <= 60 else value[:60] + "…"
+        return "text " + msgspec.json.encode(shown.encode(errors="replace").decode()).decode()
+    if isinstance(value, dict):
+        return f"a map of {len(value)}"
+    if isinstance(value, (list, tuple)):
+        return f"an array of {len(value)}"
+    return "bytes" if isinstance(value, bytes) else type(value).__name__
