@@ -1,0 +1,181 @@
+"""One transaction of authoring, over any store (docs/architecture.md §3): sign, judge, guard, write.
+
+Like intake, but this node signs the events, what its own state refuses is not written at all, and the author
+guard is told before the commit. A batch holds the requests of many callers; each stands or falls by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sel.admission import Admission
+from sel.ingest import Knowledge, changes_of
+from sel.projector import Projector
+from sel.rows import VoteRow
+from sel.store import Txn
+from wattswarm.kernel import chain, event, hlc, limits
+from wattswarm.kernel.event import Draft, Event
+from wattswarm.kernel.identity import Keypair
+from wattswarm.kernel.payloads.judge import FinalityVote
+from wattswarm.kernel.payloads.work import TaskCreated
+from wattswarm.kernel.refusal import Refused
+
+
+class Guard(Protocol):
+    """What authoring asks of the author guard (``sel.guard``)."""
+
+    def confirm(self, seq: int, event_id: bytes | None) -> Sequence[tuple[bytes, bytes]]:
+        """Compare with the database's head of this node's chain; wires of a batch that must be inserted first.
+
+        Raises ``Refused`` when this node must not author.
+        """
+
+    def seal(self, base_seq: int, base_id: bytes | None, batch: Sequence[Event]) -> None:
+        """Make the signed bytes of the batch durable, before its commit."""
+
+
+class ClockBehind(Refused):
+    """The log holds events from further ahead than an author may run (docs/protocol.md §2): wait ``ahead_ms``."""
+
+    def __init__(self, ahead_ms: int) -> None:
+        super().__init__(
+            "clock_behind",
+            f"the log holds events {ahead_ms} ms ahead of this host's clock; set the clock right, or wait",
+        )
+        self.ahead_ms = ahead_ms
+
+
+@dataclass(slots=True)
+class Request:
+    """Drafts that one caller wants authored: all of them or none. ``result`` is set when the batch is decided.
+
+    ``sealed``: the author guard holds the batch, so what the result says will be in the log whatever happens.
+    """
+
+    drafts: Sequence[Draft]
+    result: list[Event] | Refused | None = None
+    sealed: bool = False
+
+
+@dataclass(slots=True)
+class Author:
+    """The node's own hand: key and guard."""
+
+    keys: Keypair
+    guard: Guard
+    clock: Callable[[], int]
+
+
+async def write_own(txn: Txn, knowledge: Knowledge, author: Author, requests: Sequence[Request]) -> None:
+    """Author a batch of requests in one transaction; each is accepted or refused by itself."""
+    admission = Admission(txn, await knowledge.refresh(txn), author.clock())
+    line = await admission.chain_of(author.keys.node_id)
+    base = line.head
+    unfinished = [
+        event.parse(body, signature, admission.network.network_id)
+        for body, signature in author.guard.confirm(base.seq, base.id)
+    ]
+    await admission.take(unfinished, ())
+    if line.void_from is not None:
+        raise Refused(
+            "author_void",
+            f"this node's key may not author any more: its chain is void from event {line.void_from} on "
+            "(a fork, or removal from the membership). The way back is a new key: a new state directory.",
+        )
+    assert line.head.seq == base.seq + len(unfinished), "the guard's bytes are the chain's next events"
+    batch = _Batch(admission, Projector(admission, knowledge.pins), author)
+    await batch.projector.project()
+    for request in requests:
+        try:
+            request.result = await batch.add(request.drafts)
+        except Refused as refusal:
+            request.result = refusal
+    if batch.events:
+        author.guard.seal(base.seq, base.id, [*unfinished, *batch.events])
+        for request in requests:
+            request.sealed = True
+    changes = changes_of(admission, batch.projector)
+    changes.votes = batch.votes
+    await txn.write(changes)
+    knowledge.network = admission.network
+
+
+class _Batch:
+    """The events of one authoring transaction, as they are signed."""
+
+    def __init__(self, admission: Admission, projector: Projector, author: Author) -> None:
+        self.admission = admission
+        self.projector = projector
+        self.author = author
+        self.events: list[Event] = []
+        self.votes: list[VoteRow] = []
+
+    async def add(self, drafts: Sequence[Draft]) -> list[Event]:
+        """Sign and apply one request's drafts, or leave everything as it was and raise ``Refused``."""
+        me = self.author.keys.node_id
+        before, votes = self.admission.chains[me].head, len(self.votes)
+        events: list[Event] = []
+        try:
+            for draft in drafts:
+                events.append(authored := await self._sign(draft))
+                verdict = (await self.projector.apply_own(authored.stream, [authored]))[0]
+                if verdict.status != "accepted":
+                    raise Refused(verdict.reason, verdict.message)
+        except Refused:
+            self.admission.withdraw_own(events, before)
+            del self.votes[votes:]
+            for name in {authored.stream for authored in events}:
+                await self.projector.withdraw_own(name, events)
+            raise
+        self.events.extend(events)
+        return events
+
+    async def _sign(self, draft: Draft) -> Event:
+        admission = self.admission
+        head = admission.chains[self.author.keys.node_id].head
+        now = hlc.after(admission.head.max_hlc, admission.now_ms)
+        ahead_ms = hlc.wall_ms(now) - admission.now_ms
+        if ahead_ms > limits.author_ahead_ms_max:
+            raise ClockBehind(ahead_ms)
+        network = admission.network
+        authored = event.author(self.author.keys, network.network_id, head.seq + 1, head.id, now, draft)
+        await self._check_unique(authored)
+        match chain.place(head, authored, network.created_at, network.quotas):
+            case chain.Next(head_after):
+                admission.enter_own(authored, head_after)
+            case chain.NotAdmitted(reason, message):
+                raise Refused(reason, message)
+            case other:
+                raise AssertionError(f"an event signed on the head is next in line, not {other}")
+        return authored
+
+    async def _check_unique(self, authored: Event) -> None:
+        """A label only once, a finality vote only once: asked before the state is."""
+        if isinstance(authored.payload, TaskCreated):
+            label = authored.payload.contract.get("task_id")
+            known = await self._labelled(label) if isinstance(label, str) else []
+            if known:
+                raise Refused(
+                    "label_taken", f"task_id: {label!r} names task {known[0].hex()[:16]}… already; choose another"
+                )
+        elif isinstance(authored.payload, FinalityVote):
+            assert authored.task is not None
+            voted = await self._vote_on(authored.task, authored.epoch)
+            if voted is not None:
+                raise Refused(
+                    "voted", f"this node has cast its finality vote on epoch {authored.epoch} (for {voted.hex()[:16]}…)"
+                )
+            self.votes.append(VoteRow(authored.task, authored.epoch, authored.payload.candidate_hash, authored.id))
+
+    async def _labelled(self, label: str) -> list[bytes]:
+        folds = self.projector.folds.items()
+        fresh = [name for name, folded in folds if folded.pins is not None and folded.pins.contract.task_id == label]
+        return fresh or await self.admission.txn.labelled(label)
+
+    async def _vote_on(self, task: bytes, epoch: int) -> bytes | None:
+        for vote in self.votes:
+            if (vote.task, vote.epoch) == (task, epoch):
+                return vote.candidate_hash
+        return await self.admission.txn.vote_on(task, epoch)

@@ -1,0 +1,77 @@
+"""One transaction of intake, over any store (docs/architecture.md §3): admit, project, write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sel.admission import Admission, stored_certificates
+from sel.projector import PinsCache, Projector
+from sel.rows import Changes, Outcome, Stored
+from sel.store import Txn
+from wattswarm.kernel.certificate import Certificate, MembershipCertificate
+from wattswarm.kernel.event import Event
+from wattswarm.kernel.membership import Network
+from wattswarm.kernel.refusal import Refused
+
+
+@dataclass(slots=True)
+class Knowledge:
+    """What a log keeps in memory between transactions: the membership chain it knows, and pinned tasks."""
+
+    network: Network
+    pins: PinsCache = field(default_factory=PinsCache)
+
+    async def refresh(self, txn: Txn) -> Network:
+        """The network with every membership version in the store (another process may have added some)."""
+        if txn.head.memberships != len(self.network.versions) - 1:
+            for certificate in stored_certificates(await txn.membership_certificates(), self.network):
+                assert isinstance(certificate, MembershipCertificate)
+                if certificate.id not in self.network.versions:
+                    self.network = self.network.with_version(certificate.update)
+        return self.network
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a batch: per event id its outcome, per certificate id why it does not hold (if it does not)."""
+
+    outcomes: dict[bytes, Outcome]
+    refusals: dict[bytes, Refused]
+    stored: int
+    certificates: int
+
+
+async def take_in(
+    txn: Txn, knowledge: Knowledge, events: Sequence[Event], certificates: Sequence[Certificate], now_ms: int
+) -> Taken:
+    """Take events and certificates from elsewhere into the log. Signatures of the events were checked before."""
+    admission = Admission(txn, await knowledge.refresh(txn), now_ms)
+    refusals = await admission.take(events, certificates)
+    projector = Projector(admission, knowledge.pins)
+    await projector.project()
+    outcomes = dict(admission.outcomes)
+    for entered in admission.pending.values():
+        outcomes[entered.id] = Stored(projector.folds[entered.stream].verdicts[entered.id])
+    await txn.write(changes_of(admission, projector))
+    knowledge.network = admission.network
+    return Taken(outcomes, refusals, len(admission.pending), len(admission.certificates))
+
+
+def changes_of(admission: Admission, projector: Projector) -> Changes:
+    """All that the transaction writes."""
+    rows = projector.changed_rows()
+    head = admission.head
+    return Changes(
+        events=list(admission.pending.values()),
+        certificates=list(admission.certificates.values()),
+        chains={author: admission.chains[author] for author in admission.changed_chains},
+        streams=rows,
+        refolded={name for name in projector.refolded if projector.rows[name].last is not None},
+        verdicts=projector.changed_verdicts(),
+        park=list(admission.park.values()),
+        unpark=list(admission.unpark),
+        park_certificates=list(admission.park_certificates),
+        unpark_certificates=list(admission.unpark_certificates),
+        head=head,
+    )

@@ -1,0 +1,276 @@
+"""The signed event log (SEL) of one node: the one place that appends, over any store.
+
+``Log.author`` signs and appends this node's events; callers that wait at the same time share a transaction
+(group commit). ``Log.ingest`` takes verified events and certificates from elsewhere. Reads give folded state.
+Losing the database is not losing the log: what was signed is in the author guard and goes in first when the
+database is back (docs/protocol.md §7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import trio
+
+from sel.authoring import Author, ClockBehind, Guard, Request, write_own
+from sel.errors import StoreError, StoreUnavailable
+from sel.ingest import Knowledge, Taken, take_in
+from sel.rows import LogHead, StreamRow
+from sel.store import Store, Txn
+from wattswarm.kernel import governance
+from wattswarm.kernel.certificate import Certificate, DecisionCertificate, parse_certificate
+from wattswarm.kernel.event import Draft, Event, parse
+from wattswarm.kernel.identity import Keypair
+from wattswarm.kernel.membership import Network
+from wattswarm.kernel.refusal import Refused
+from wattswarm.kernel.stream import Folded
+from wattswarm.kernel.task import fold as task_fold
+from wattswarm.kernel.verdict import Verdict
+
+T = TypeVar("T")
+batch_requests_max = 256
+retry_delays_s = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
+clock_wait_ms_max = 5_000
+
+
+class TurnGuard(Guard, Protocol):
+    """A guard whose turn this host's processes take one after the other."""
+
+    def try_turn(self) -> bool: ...
+    def wait_turn(self) -> None: ...
+    def end_turn(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A task as the log holds it: fold, live events in canonical order, verdicts that are not acceptance."""
+
+    folded: Folded
+    events: list[Event]
+    verdicts: dict[bytes, Verdict]
+    certificates: list[DecisionCertificate]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    request: Request
+    done: trio.Event
+    error: Exception | None = None
+
+
+class Log:
+    """One node's log. Made by ``open_log``, which owns its tasks."""
+
+    def __init__(
+        self,
+        store: Store,
+        network: Network,
+        keys: Keypair,
+        guard: TurnGuard,
+        clock: Callable[[], int],
+        recover: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        self.store = store
+        self.keys = keys
+        self.clock = clock
+        self._knowledge = Knowledge(network)
+        self._guard = guard
+        self._author = Author(keys, guard, clock)
+        self._recover = recover
+        self._send, self._receive = trio.open_memory_channel[_Waiting](batch_requests_max)
+
+    @property
+    def network(self) -> Network:
+        """Genesis and every membership version known so far."""
+        return self._knowledge.network
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    async def author(self, *drafts: Draft) -> list[Event]:
+        """Sign and append ``drafts``, all or none, in one transaction.
+
+        Raises ``Refused`` with the rule that says no (nothing is appended), ``StoreUnavailable`` when the database
+        is gone. Returns when they are durable.
+        """
+        waiting = _Waiting(Request(drafts), trio.Event())
+        await self._send.send(waiting)
+        await waiting.done.wait()
+        if waiting.error is not None:
+            raise waiting.error
+        match waiting.request.result:
+            case Refused() as refusal:
+                raise refusal
+            case list() as events:
+                return events
+        raise AssertionError("a decided request has a result")
+
+    async def ingest(self, events: Sequence[Event], certificates: Sequence[Certificate] = ()) -> Taken:
+        """Take events, whose signatures were verified, and certificates into the log, in one transaction."""
+
+        async def work(txn: Txn) -> Taken:
+            return await take_in(txn, self._knowledge, events, certificates, self.clock())
+
+        return await self._persist(lambda: self.store.transact(work))
+
+    async def _persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try, and try again with back-off while the database is away: for work that may be repeated."""
+        for delay_s in retry_delays_s:
+            try:
+                return await attempt()
+            except StoreUnavailable:
+                await trio.sleep(delay_s)
+                await self._bring_back()
+        return await attempt()
+
+    async def _bring_back(self) -> None:
+        if self._recover is not None:
+            with suppress(StoreUnavailable):
+                await self._recover()
+
+    async def serve(self) -> None:
+        """Author what callers ask for, a batch at a time, for ever."""
+        async for first in self._receive:
+            batch = [first]
+            while len(batch) < batch_requests_max:
+                try:
+                    batch.append(self._receive.receive_nowait())
+                except trio.WouldBlock:
+                    break
+            await self._author_batch(batch)
+
+    async def _author_batch(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            await self._write_batch([waiting.request for waiting in batch])
+        except (Refused, StoreError, OSError) as error:
+            for waiting in batch:
+                waiting.error = error
+        finally:
+            for waiting in batch:
+                waiting.done.set()
+
+    async def _write_batch(self, requests: Sequence[Request]) -> None:
+        if not self._guard.try_turn():
+            await trio.to_thread.run_sync(self._guard.wait_turn)
+        try:
+            await self._store_batch(requests)
+        finally:
+            self._guard.end_turn()
+        late = [request for request in requests if isinstance(request.result, ClockBehind)]
+        if late and all(_short(request.result) for request in late):
+            await trio.sleep(max(request.result.ahead_ms for request in late) / 1000)  # type: ignore[union-attr]
+            await self._write_batch([_again(request) for request in late])
+
+    async def _store_batch(self, requests: Sequence[Request]) -> None:
+        """One transaction. Once the batch is sealed its events will be in the log, so only storing is repeated."""
+
+        async def attempt() -> None:
+            sealed = any(request.sealed for request in requests)
+            todo = () if sealed else requests
+
+            async def work(txn: Txn) -> None:
+                await write_own(txn, self._knowledge, self._author, todo)
+
+            await self.store.transact(work)
+
+        await self._persist(attempt)
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    async def read(self, work: Callable[[Txn], Awaitable[T]]) -> T:
+        """Run ``work`` on one snapshot of the store."""
+        return await self._persist(lambda: self.store.read(work))
+
+    async def head(self) -> LogHead:
+        """Totals of the log."""
+
+        async def work(txn: Txn) -> LogHead:
+            return txn.head
+
+        return await self.read(work)
+
+    async def resolve(self, reference: str) -> bytes:
+        """The stream of a task named by label, ``label@hash-prefix`` or full hash (docs/protocol.md §2).
+
+        Raises ``Refused`` if no task, or more than one, answers to it.
+        """
+        label, _, prefix = reference.partition("@")
+
+        async def work(txn: Txn) -> list[bytes]:
+            if len(reference) == 64 and not set(reference) - set("0123456789abcdef"):
+                return list(await txn.streams([bytes.fromhex(reference)]))
+            found = [stream for stream in await txn.labelled(label) if stream.hex().startswith(prefix)]
+            if len(found) > 1:
+                wires = await txn.wires(found)
+                mine = [
+                    s for s, wire in wires.items() if parse(*wire, self.network.network_id).author == self.keys.node_id
+                ]
+                found = mine if len(mine) == 1 else found
+            return found
+
+        found = await self.read(work)
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise Refused(
+                "unknown_task", f"no task {reference!r} in this log; `wattswarm task list` shows what there is"
+            )
+        names = ", ".join(f"{label}@{stream.hex()[:12]}" for stream in found)
+        raise Refused("ambiguous_task", f"{reference!r} names {len(found)} tasks: {names}; use one of these")
+
+    async def task(self, stream: bytes) -> TaskRecord:
+        """A task's fold and events. Raises ``Refused`` if the stream has no state."""
+
+        async def work(txn: Txn) -> TaskRecord | None:
+            row = (await txn.streams([stream])).get(stream)
+            if row is None or row.state is None:
+                return None
+            events = (await txn.stream_events([stream]))[stream]
+            wires = (await txn.stream_certificates([stream])).get(stream, [])
+            certificates = [parse_certificate(wire, self.network) for wire in wires]
+            decisions = [cert for cert in certificates if isinstance(cert, DecisionCertificate)]
+            return TaskRecord(self._unfold(row, events, decisions), events, await txn.verdicts(stream), decisions)
+
+        record = await self.read(work)
+        if record is None:
+            raise Refused("unknown_task", f"task {stream.hex()[:16]}… has no accepted creation in this log")
+        return record
+
+    def _unfold(self, row: StreamRow, events: Sequence[Event], decisions: Sequence[DecisionCertificate]) -> Folded:
+        assert row.state is not None
+        if row.stream == self.network.network_id:
+            return Folded(row.stream, governance.decode_state(row.state), None, row.last)
+        pins = self._knowledge.pins.get(row.stream)
+        if pins is None:
+            creation = next((event for event in events if event.id == row.stream), None) or decisions[0].creation
+            pins = task_fold.pin_task(creation, self.network)
+            self._knowledge.pins.keep(pins)
+        return Folded(row.stream, task_fold.decode_state(row.state), pins, row.last)
+
+
+def _again(request: Request) -> Request:
+    request.result, request.sealed = None, False
+    return request
+
+
+def _short(result: object) -> bool:
+    return isinstance(result, ClockBehind) and result.ahead_ms <= clock_wait_ms_max
+
+
+@asynccontextmanager
+async def open_log(
+    store: Store,
+    network: Network,
+    keys: Keypair,
+    guard: TurnGuard,
+    clock: Callable[[], int],
+    recover: Callable[[], Awaitable[None]] | None = None,
+) -> AsyncIterator[Log]:
+    """A log that serves until left. ``clock`` gives unix ms; ``recover`` brings a lost database back."""
+    log = Log(store, network, keys, guard, clock, recover)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.serve)
+        yield log
+        nursery.cancel_scope.cancel()

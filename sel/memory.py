@@ -1,0 +1,191 @@
+"""The in-memory store: the same log without a disk, for tests and the simulator (docs/architecture.md §3).
+
+Nothing is written before ``write``, so a transaction that raises leaves no trace. One conformance suite runs on
+this store and on Postgres.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from sel.rows import Chain, Changes, LogHead, Parked, StreamRow
+from sel.store import Txn, Wire
+from wattswarm.kernel import limits
+from wattswarm.kernel.certificate import Certificate, MembershipCertificate
+from wattswarm.kernel.event import Event
+from wattswarm.kernel.verdict import Verdict
+
+T = TypeVar("T")
+parked_max = {
+    "orphan": limits.parked_orphans_max,
+    "early": limits.parked_early_max,
+    "stranger": limits.parked_unknown_authors_max,
+}
+
+
+class MemoryStore:
+    """All tables of a log in dictionaries. One transaction at a time: its user sees to that (``sel.log``)."""
+
+    def __init__(self) -> None:
+        self.head = LogHead()
+        self.events: list[Event] = []
+        self.number: dict[bytes, int] = {}
+        self.places: dict[tuple[bytes, int], bytes] = {}
+        self.by_stream: dict[bytes, list[Event]] = defaultdict(list)
+        self.chain_rows: dict[bytes, Chain] = {}
+        self.certificates: dict[bytes, Certificate] = {}
+        self.stream_rows: dict[bytes, StreamRow] = {}
+        self.verdicts: dict[bytes, dict[bytes, Verdict]] = defaultdict(dict)
+        self.votes: dict[tuple[bytes, int], bytes] = {}
+        self.parked: dict[bytes, Parked] = {}
+        self.parked_certificates: dict[bytes, None] = {}
+
+    async def transact(self, work: Callable[[Txn], Awaitable[T]]) -> T:
+        """Run ``work``; its ``write`` is all or nothing, and it never waits, so it is never interleaved."""
+        return await work(MemoryTxn(self))
+
+    async def read(self, work: Callable[[Txn], Awaitable[T]]) -> T:
+        """Run ``work`` for reading."""
+        return await work(MemoryTxn(self))
+
+    def void(self, event: Event) -> bool:
+        """Whether a logged event has no authority."""
+        line = self.chain_rows.get(event.author)
+        return line is not None and line.voids(event.author_seq)
+
+    def live(self) -> Iterator[Event]:
+        """Live events, by arrival."""
+        return (event for event in self.events if not self.void(event))
+
+    def event(self, event_id: bytes) -> Event | None:
+        """A logged event."""
+        number = self.number.get(event_id)
+        return None if number is None else self.events[number - 1]
+
+
+class MemoryTxn:
+    """``sel.store.Txn`` over a ``MemoryStore``."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.head = store.head
+
+    async def chains(self, authors: Collection[bytes]) -> dict[bytes, Chain]:
+        rows = self.store.chain_rows
+        return {author: Chain(rows[author].head, rows[author].void_from) for author in authors if author in rows}
+
+    async def ids_at(self, places: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], bytes]:
+        return {place: self.store.places[place] for place in places if place in self.store.places}
+
+    async def wires(self, ids: Collection[bytes]) -> dict[bytes, Wire]:
+        found = {event_id: self.store.event(event_id) for event_id in ids}
+        return {event_id: (event.body, event.signature) for event_id, event in found.items() if event is not None}
+
+    async def ids_between(self, author: bytes, first_seq: int, end_seq: int | None) -> list[tuple[bytes, bytes]]:
+        found = []
+        seq = first_seq
+        while (end_seq is None or seq < end_seq) and (author, seq) in self.store.places:
+            event = self.store.event(self.store.places[author, seq])
+            assert event is not None
+            found.append((event.id, event.stream))
+            seq += 1
+        return found
+
+    async def streams(self, streams: Collection[bytes]) -> dict[bytes, StreamRow]:
+        rows = self.store.stream_rows
+        return {stream: rows[stream] for stream in streams if stream in rows}
+
+    async def stream_events(self, streams: Collection[bytes]) -> dict[bytes, list[Event]]:
+        return {
+            stream: sorted(
+                (event for event in self.store.by_stream.get(stream, ()) if not self.store.void(event)),
+                key=lambda event: event.sort_key,
+            )
+            for stream in streams
+        }
+
+    async def stream_certificates(self, streams: Collection[bytes]) -> dict[bytes, list[bytes]]:
+        found: dict[bytes, list[bytes]] = defaultdict(list)
+        for certificate in self.store.certificates.values():
+            if certificate.stream in streams:
+                assert certificate.stream is not None
+                found[certificate.stream].append(certificate.wire())
+        return found
+
+    async def verdicts(self, stream: bytes) -> dict[bytes, Verdict]:
+        return dict(self.store.verdicts.get(stream, {}))
+
+    async def has_certificates(self, ids: Collection[bytes]) -> set[bytes]:
+        return {certificate_id for certificate_id in ids if certificate_id in self.store.certificates}
+
+    async def membership_certificates(self) -> list[bytes]:
+        return [cert.wire() for cert in self.store.certificates.values() if isinstance(cert, MembershipCertificate)]
+
+    async def parked_certificates(self) -> list[bytes]:
+        return list(self.store.parked_certificates)
+
+    async def streams_pinning(self, membership: bytes) -> list[bytes]:
+        return [row.stream for row in self.store.stream_rows.values() if row.awaits == membership]
+
+    async def parked_of(self, authors: Collection[bytes]) -> list[Parked]:
+        found = [parked for parked in self.store.parked.values() if parked.event.author in authors]
+        return sorted(found, key=lambda parked: (parked.event.author, parked.event.author_seq))
+
+    async def due_authors(self, now_ms: int) -> list[bytes]:
+        return [p.event.author for p in self.store.parked.values() if p.why == "early" and p.due_ms <= now_ms]
+
+    async def labelled(self, label: str) -> list[bytes]:
+        rows = self.store.stream_rows.values()
+        return [row.stream for row in rows if row.facts is not None and row.facts.label == label]
+
+    async def vote_on(self, task: bytes, epoch: int) -> bytes | None:
+        return self.store.votes.get((task, epoch))
+
+    async def write(self, changes: Changes) -> None:
+        store = self.store
+        for event in changes.events:
+            store.events.append(event)
+            store.number[event.id] = len(store.events)
+            store.places[event.author, event.author_seq] = event.id
+            store.by_stream[event.stream].append(event)
+        for certificate in changes.certificates:
+            store.certificates[certificate.id] = certificate
+        for author, line in changes.chains.items():
+            store.chain_rows[author] = Chain(line.head, line.void_from)
+        for row in changes.streams:
+            store.stream_rows[row.stream] = row
+        for stream in changes.refolded:
+            store.verdicts.pop(stream, None)
+        for stream, event_id, verdict in changes.verdicts:
+            store.verdicts[stream][event_id] = verdict
+        store.votes.update({(vote.task, vote.epoch): vote.candidate_hash for vote in changes.votes})
+        self._park(changes)
+        store.head = changes.head.copy()
+        store.head.seq = len(store.events)
+        store.head.parked = len(store.parked)
+
+    def _park(self, changes: Changes) -> None:
+        parked = self.store.parked
+        for event_id in changes.unpark:
+            parked.pop(event_id, None)
+        for entry in changes.park:
+            parked[entry.event.id] = entry
+        for author in {entry.event.author for entry in changes.park}:
+            _drop_oldest(parked, [e for e in parked.values() if e.event.author == author], limits.parked_per_author_max)
+        for why, bound in parked_max.items():
+            _drop_oldest(parked, [entry for entry in parked.values() if entry.why == why], bound)
+        waiting = self.store.parked_certificates
+        for wire in changes.unpark_certificates:
+            waiting.pop(wire, None)
+        waiting.update(dict.fromkeys(changes.park_certificates))
+        while len(waiting) > limits.parked_certificates_max:
+            del waiting[next(iter(waiting))]
+
+
+def _drop_oldest(parked: dict[bytes, Parked], entries: Iterable[Parked], bound: int) -> None:
+    """Keep the newest ``bound`` of ``entries`` (they come oldest first); they can be fetched again."""
+    entries = list(entries)
+    for entry in entries[: max(0, len(entries) - bound)]:
+        del parked[entry.event.id]

@@ -1,0 +1,144 @@
+"""The only file that knows asyncpg and trio-asyncio: whole units of work run as one asyncio coroutine.
+
+A hop between trio and asyncio costs about a third of a millisecond, and acquiring a connection across the border
+leaks it when cancelled; so work is handed over whole, acquires its connection on the asyncio side, and a
+cancellation rolls its transaction back there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import asyncpg
+import trio
+import trio_asyncio
+
+from sel.errors import StoreCorrupt, StoreUnavailable
+from sel.migrate import migrate
+from sel.postgres import Connection
+from wattswarm.kernel.refusal import Refused
+
+T = TypeVar("T")
+connections_max = 6
+connect_timeout_s = 20.0
+unavailable = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.CannotConnectNowError,
+    ConnectionError,
+    OSError,
+    TimeoutError,
+)
+
+
+class Database:
+    """A pool of connections to one log's database. Made by ``open_database``."""
+
+    def __init__(
+        self, pool: Any, loop: trio_asyncio.BaseTrioEventLoop, dsn: str, revive: Callable[[], None] | None
+    ) -> None:
+        self._pool = pool
+        self._revive = revive
+        self._loop = loop
+        self.dsn = dsn
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run an asyncio coroutine function on a connection of its own. Raises ``StoreUnavailable``."""
+
+        async def whole() -> T:
+            async with self._pool.acquire(timeout=connect_timeout_s) as connection:
+                return await work(connection)
+
+        return await self._hop(whole)
+
+    async def recover(self) -> None:
+        """After ``StoreUnavailable``: bring an embedded server back, if there is one of ours."""
+        if self._revive is not None:
+            await trio.to_thread.run_sync(self._revive)
+
+    @asynccontextmanager
+    async def listen(self, channel: str) -> AsyncIterator[trio.MemoryReceiveChannel[str]]:
+        """Payloads of NOTIFY on ``channel``; the newest is kept when the reader is slow. Ends if the server goes."""
+        send, receive = trio.open_memory_channel[str](64)
+
+        def heard(_connection: object, _pid: int, _channel: str, payload: str) -> None:
+            with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                send.send_nowait(payload)
+
+        def ended(_connection: object) -> None:
+            send.close()
+
+        async def begin() -> Any:
+            connection = await asyncpg.connect(self.dsn, timeout=connect_timeout_s)
+            connection.add_termination_listener(ended)
+            await connection.add_listener(channel, heard)
+            return connection
+
+        connection = await self._hop(begin)
+        try:
+            yield receive
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio_asyncio.aio_as_trio(connection.close, loop=self._loop)(timeout=2)
+
+    async def _hop(self, work: Callable[[], Awaitable[T]]) -> T:
+        try:
+            result: T = await trio_asyncio.aio_as_trio(work, loop=self._loop)()
+        except (Refused, StoreUnavailable, StoreCorrupt):
+            raise
+        except asyncpg.DataCorruptedError as error:
+            raise StoreCorrupt(f"the database reports damaged data: {error}") from error
+        except unavailable as error:
+            raise StoreUnavailable(_reason(error)) from error
+        return result
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, asyncpg.DiskFullError):
+        return f"the database's disk is full: {error}. Nothing was written; free some space and try again."
+    said = str(error) or type(error).__name__
+    return f"the database cannot be reached or gave up: {said}"
+
+
+async def _prepare(connection: Connection) -> None:
+    await connection.execute("SET synchronous_commit = on")
+
+
+@asynccontextmanager
+async def open_database(dsn: str, revive: Callable[[], None] | None = None) -> AsyncIterator[Database]:
+    """Connect, migrate, and serve until left. Raises ``StoreUnavailable`` if there is no answer.
+
+    ``revive`` (blocking) restarts the server that this process looks after, if it does.
+    """
+    async with trio_asyncio.open_loop() as loop:
+
+        async def begin() -> Any:
+            pool = await asyncpg.create_pool(
+                dsn,
+                min_size=1,
+                max_size=connections_max,
+                timeout=connect_timeout_s,
+                command_timeout=None,
+                init=_prepare,
+            )
+            async with pool.acquire() as connection:
+                await migrate(connection)
+            return pool
+
+        try:
+            pool = await trio_asyncio.aio_as_trio(begin, loop=loop)()
+        except asyncpg.InvalidCatalogNameError as error:
+            raise StoreUnavailable(f"the database does not exist: {error}") from error
+        except asyncpg.InvalidAuthorizationSpecificationError as error:
+            raise StoreUnavailable(f"the database refuses the login: {error}") from error
+        except (*unavailable, ValueError) as error:
+            raise StoreUnavailable(_reason(error)) from error
+        try:
+            yield Database(pool, loop, dsn, revive)
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(5):
+                await trio_asyncio.aio_as_trio(pool.close, loop=loop)()

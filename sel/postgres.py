@@ -1,0 +1,305 @@
+"""``sel.store.Txn`` over one Postgres connection: every question one bulk query, one bulk write at the end.
+
+Runs inside asyncpg's asyncio (``sel.pool`` sees to that) but knows only the few methods in ``Connection``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, TypeVar
+
+from sel.queries import named
+from sel.rows import Chain, Changes, LogHead, Parked, StreamRow
+from sel.store import Txn, Wire
+from wattswarm.kernel import chain, limits
+from wattswarm.kernel.codec import sha256
+from wattswarm.kernel.event import Event, parse
+from wattswarm.kernel.verdict import Verdict
+
+T = TypeVar("T")
+sql = named("log")
+parked_max = (
+    ("orphan", limits.parked_orphans_max),
+    ("early", limits.parked_early_max),
+    ("stranger", limits.parked_unknown_authors_max),
+)
+
+
+class Connection(Protocol):
+    """What this project uses of a database connection (asyncpg's, in ``sel.pool``)."""
+
+    async def fetch(self, query: str, *args: Any) -> list[Any]: ...
+    async def fetchrow(self, query: str, *args: Any) -> Any: ...
+    async def fetchval(self, query: str, *args: Any) -> Any: ...
+    async def execute(self, query: str, *args: Any) -> str: ...
+    def cursor(self, query: str, *args: Any, prefetch: int | None = None) -> Any: ...
+    def transaction(self, *, isolation: Any = None, readonly: bool = False) -> AbstractAsyncContextManager[Any]: ...
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "little")
+
+
+def _bytes(number: int) -> bytes:
+    return number.to_bytes(32, "little")
+
+
+def head_of(row: Any) -> LogHead:
+    """The head row as a value."""
+    seq, events, events_sum, certificates, certificates_sum, root, max_hlc, parked, memberships = row
+    return LogHead(
+        seq,
+        events,
+        _number(events_sum),
+        certificates,
+        _number(certificates_sum),
+        _number(root),
+        max_hlc,
+        parked,
+        memberships,
+    )
+
+
+def head_arguments(head: LogHead) -> tuple[Any, ...]:
+    """A head as the arguments of ``write_head``."""
+    return (
+        head.seq,
+        head.events,
+        _bytes(head.events_sum),
+        head.certificates,
+        _bytes(head.certificates_sum),
+        _bytes(head.state_root),
+        head.max_hlc,
+        head.parked,
+        head.memberships,
+    )
+
+
+def columns(rows: Iterable[Sequence[Any]], width: int) -> list[list[Any]]:
+    """Rows turned into the column arrays that ``unnest`` takes."""
+    turned = [list(column) for column in zip(*rows, strict=True)]
+    return turned or [[] for _ in range(width)]
+
+
+def event_row(seq: int, event: Event) -> tuple[Any, ...]:
+    """An event as a row of ``events``."""
+    return (
+        seq,
+        event.id,
+        event.author,
+        event.author_seq,
+        event.stream,
+        event.epoch,
+        event.hlc,
+        event.kind,
+        event.body,
+        event.signature,
+    )
+
+
+def stream_row(row: StreamRow) -> tuple[Any, ...]:
+    """A fold as a row of ``streams``."""
+    facts = row.facts
+    about = (
+        (
+            facts.label,
+            facts.status,
+            facts.epoch,
+            facts.task_type,
+            facts.creator,
+            facts.membership,
+            facts.created_at,
+            facts.expiry_ms,
+        )
+        if facts
+        else (None,) * 8
+    )
+    last = row.last or (None, None, None)
+    return (row.stream, row.state, row.digest, *last, row.awaits, row.unproven, *about)
+
+
+class Database(Protocol):
+    """What runs work on a connection (``sel.pool.Database``)."""
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T: ...
+
+
+class PgTxn:
+    """One write transaction on a connection that has just taken the writer lock."""
+
+    def __init__(self, connection: Connection, head: LogHead, network_id: bytes) -> None:
+        self.connection = connection
+        self.head = head
+        self.network_id = network_id
+
+    async def chains(self, authors: Collection[bytes]) -> dict[bytes, Chain]:
+        rows = await self.connection.fetch(sql["chains"], list(authors))
+        return {
+            author: Chain(chain.Head(seq, event_id, clock, day, events, size), void_from)
+            for author, seq, event_id, clock, day, events, size, void_from in rows
+        }
+
+    async def ids_at(self, places: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], bytes]:
+        rows = await self.connection.fetch(sql["ids_at"], *columns(places, 2))
+        return {(author, seq): event_id for author, seq, event_id in rows}
+
+    async def wires(self, ids: Collection[bytes]) -> dict[bytes, Wire]:
+        rows = await self.connection.fetch(sql["wires"], list(ids))
+        return {event_id: (body, signature) for event_id, body, signature in rows}
+
+    async def ids_between(self, author: bytes, first_seq: int, end_seq: int | None) -> list[tuple[bytes, bytes]]:
+        rows = await self.connection.fetch(sql["ids_between"], author, first_seq, end_seq)
+        return [(event_id, stream) for event_id, stream in rows]
+
+    async def streams(self, streams: Collection[bytes]) -> dict[bytes, StreamRow]:
+        rows = await self.connection.fetch(sql["streams"], list(streams))
+        return {
+            row[0]: StreamRow(
+                row[0],
+                row[1],
+                row[2],
+                (row[3], row[4], row[5]) if row[3] is not None else None,
+                None,
+                row[6],
+                row[7],
+            )
+            for row in rows
+        }
+
+    async def stream_events(self, streams: Collection[bytes]) -> dict[bytes, list[Event]]:
+        found: dict[bytes, list[Event]] = defaultdict(list)
+        for stream, body, signature in await self.connection.fetch(sql["stream_events"], list(streams)):
+            found[stream].append(parse(body, signature, self.network_id))
+        return found
+
+    async def stream_certificates(self, streams: Collection[bytes]) -> dict[bytes, list[bytes]]:
+        found: dict[bytes, list[bytes]] = defaultdict(list)
+        for stream, body in await self.connection.fetch(sql["stream_certificates"], list(streams)):
+            found[stream].append(body)
+        return found
+
+    async def verdicts(self, stream: bytes) -> dict[bytes, Verdict]:
+        rows = await self.connection.fetch(sql["verdicts"], stream)
+        return {event_id: Verdict(status, reason, message) for event_id, status, reason, message in rows}
+
+    async def has_certificates(self, ids: Collection[bytes]) -> set[bytes]:
+        return {row[0] for row in await self.connection.fetch(sql["has_certificates"], list(ids))}
+
+    async def membership_certificates(self) -> list[bytes]:
+        return [row[0] for row in await self.connection.fetch(sql["membership_certificates"])]
+
+    async def parked_certificates(self) -> list[bytes]:
+        return [row[0] for row in await self.connection.fetch(sql["parked_certificates"])]
+
+    async def streams_pinning(self, membership: bytes) -> list[bytes]:
+        return [row[0] for row in await self.connection.fetch(sql["streams_pinning"], membership)]
+
+    async def parked_of(self, authors: Collection[bytes]) -> list[Parked]:
+        rows = await self.connection.fetch(sql["parked_of"], list(authors))
+        return [Parked(parse(body, signature, self.network_id), why, due) for why, due, body, signature in rows]
+
+    async def due_authors(self, now_ms: int) -> list[bytes]:
+        return [row[0] for row in await self.connection.fetch(sql["due_authors"], now_ms)]
+
+    async def labelled(self, label: str) -> list[bytes]:
+        return [row[0] for row in await self.connection.fetch(sql["labelled"], label)]
+
+    async def vote_on(self, task: bytes, epoch: int) -> bytes | None:
+        found: bytes | None = await self.connection.fetchval(sql["vote_on"], task, epoch)
+        return found
+
+    async def write(self, changes: Changes) -> None:
+        head = changes.head
+        head.seq = self.head.seq + len(changes.events)
+        await self._write_set(changes)
+        await self._write_projections(changes)
+        if changes.park or changes.unpark:
+            await self._write_parked(changes)
+            head.parked = await self.connection.fetchval(sql["count_parked"])
+        if changes.park_certificates or changes.unpark_certificates:
+            await self._write_parked_certificates(changes)
+        await self.connection.execute(sql["write_head"], *head_arguments(head))
+        if changes.events or changes.certificates:
+            await self.connection.execute(sql["notify"], str(head.seq))
+
+    async def _write_set(self, changes: Changes) -> None:
+        execute = self.connection.execute
+        if changes.events:
+            rows = [event_row(seq, event) for seq, event in enumerate(changes.events, self.head.seq + 1)]
+            await execute(sql["insert_events"], *columns(rows, 10))
+        if changes.certificates:
+            certificates = [(cert.id, cert.kind, cert.stream, cert.wire()) for cert in changes.certificates]
+            await execute(sql["insert_certificates"], *columns(certificates, 4))
+        if changes.votes:
+            votes = [(vote.task, vote.epoch, vote.candidate_hash, vote.event_id) for vote in changes.votes]
+            await execute(sql["insert_votes"], *columns(votes, 4))
+
+    async def _write_projections(self, changes: Changes) -> None:
+        execute = self.connection.execute
+        if changes.chains:
+            chains = [
+                (author, at.seq, at.id, at.hlc, at.day, at.day_events, at.day_bytes, line.void_from)
+                for author, line in changes.chains.items()
+                for at in (line.head,)
+            ]
+            await execute(sql["write_chains"], *columns(chains, 8))
+        if changes.streams:
+            await execute(sql["write_streams"], *columns(map(stream_row, changes.streams), 16))
+        if changes.refolded:
+            await execute(sql["forget_verdicts"], list(changes.refolded))
+        if changes.verdicts:
+            verdicts = [(event_id, stream, v.status, v.reason, v.message) for stream, event_id, v in changes.verdicts]
+            await execute(sql["insert_verdicts"], *columns(verdicts, 5))
+
+    async def _write_parked(self, changes: Changes) -> None:
+        execute = self.connection.execute
+        if changes.unpark:
+            await execute(sql["unpark"], changes.unpark)
+        if not changes.park:
+            return
+        rows = [
+            (e.event.id, e.event.author, e.event.author_seq, e.why, e.due_ms, e.event.body, e.event.signature)
+            for e in changes.park
+        ]
+        await execute(sql["park"], *columns(rows, 7))
+        authors = list({entry.event.author for entry in changes.park})
+        await execute(sql["trim_parked_authors"], authors, limits.parked_per_author_max)
+        for why, bound in parked_max:
+            await execute(sql["trim_parked"], why, bound)
+
+    async def _write_parked_certificates(self, changes: Changes) -> None:
+        execute = self.connection.execute
+        await execute(sql["unpark_certificates"], [sha256(wire) for wire in changes.unpark_certificates])
+        waiting = [(sha256(wire), wire) for wire in changes.park_certificates]
+        await execute(sql["park_certificates"], *columns(waiting, 2))
+        await execute(sql["trim_parked_certificates"], limits.parked_certificates_max)
+
+
+class PostgresStore:
+    """``sel.store.Store`` over a database."""
+
+    def __init__(self, database: Database, network_id: bytes) -> None:
+        self.database = database
+        self.network_id = network_id
+
+    async def transact(self, work: Callable[[Txn], Awaitable[T]]) -> T:
+        """One transaction that holds the row lock on ``log_head``."""
+
+        async def whole(connection: Connection) -> T:
+            async with connection.transaction():
+                head = head_of(await connection.fetchrow(sql["lock_head"]))
+                return await work(PgTxn(connection, head, self.network_id))
+
+        return await self.database.run(whole)
+
+    async def read(self, work: Callable[[Txn], Awaitable[T]]) -> T:
+        """One read-only snapshot."""
+
+        async def whole(connection: Connection) -> T:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                head = head_of(await connection.fetchrow(sql["read_head"]))
+                return await work(PgTxn(connection, head, self.network_id))
+
+        return await self.database.run(whole)

@@ -1,0 +1,147 @@
+-- name: lock_head
+-- The writer lock: totals of the log, held until the transaction ends.
+SELECT seq, events, events_sum, certificates, certificates_sum, state_root, max_hlc, parked, memberships
+FROM log_head FOR UPDATE;
+
+-- name: read_head
+SELECT seq, events, events_sum, certificates, certificates_sum, state_root, max_hlc, parked, memberships
+FROM log_head;
+
+-- name: owner
+SELECT network_id, node_id FROM log_head;
+
+-- name: claim_owner
+-- A fresh log becomes one network's and one node's.
+UPDATE log_head SET network_id = $1, node_id = $2 WHERE network_id IS NULL;
+
+-- name: write_head
+UPDATE log_head SET seq = $1, events = $2, events_sum = $3, certificates = $4, certificates_sum = $5,
+    state_root = $6, max_hlc = $7, parked = $8, memberships = $9;
+
+-- name: chains
+SELECT author, seq, event_id, hlc, day, day_events, day_bytes, void_from FROM chains WHERE author = ANY($1::bytea[]);
+
+-- name: write_chains
+INSERT INTO chains (author, seq, event_id, hlc, day, day_events, day_bytes, void_from)
+SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
+ON CONFLICT (author) DO UPDATE SET seq = excluded.seq, event_id = excluded.event_id, hlc = excluded.hlc,
+    day = excluded.day, day_events = excluded.day_events, day_bytes = excluded.day_bytes, void_from = excluded.void_from;
+
+-- name: ids_at
+SELECT e.author, e.author_seq, e.event_id
+FROM unnest($1::bytea[], $2::bigint[]) AS place (author, author_seq)
+JOIN events e ON e.author = place.author AND e.author_seq = place.author_seq;
+
+-- name: wires
+SELECT event_id, body, signature FROM events WHERE event_id = ANY($1::bytea[]);
+
+-- name: ids_between
+SELECT event_id, stream FROM events
+WHERE author = $1 AND author_seq >= $2 AND ($3::bigint IS NULL OR author_seq < $3) ORDER BY author_seq;
+
+-- name: insert_events
+INSERT INTO events (seq, event_id, author, author_seq, stream, epoch, hlc, kind, body, signature)
+SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[],
+    $8::text[], $9::bytea[], $10::bytea[]);
+
+-- name: streams
+SELECT stream, state, digest, last_epoch, last_hlc, last_id, awaits, unproven
+FROM streams WHERE stream = ANY($1::bytea[]);
+
+-- name: write_streams
+INSERT INTO streams (stream, state, digest, last_epoch, last_hlc, last_id, awaits, unproven,
+    label, status, epoch, task_type, creator, membership, created_at, expiry_ms)
+SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[],
+    $8::boolean[], $9::text[], $10::text[], $11::bigint[], $12::text[], $13::bytea[], $14::bytea[], $15::bigint[],
+    $16::bigint[])
+ON CONFLICT (stream) DO UPDATE SET state = excluded.state, digest = excluded.digest,
+    last_epoch = excluded.last_epoch, last_hlc = excluded.last_hlc, last_id = excluded.last_id,
+    awaits = excluded.awaits, unproven = excluded.unproven, label = excluded.label, status = excluded.status,
+    epoch = excluded.epoch, task_type = excluded.task_type, creator = excluded.creator,
+    membership = excluded.membership, created_at = excluded.created_at, expiry_ms = excluded.expiry_ms;
+
+-- name: stream_events
+SELECT e.stream, e.body, e.signature
+FROM events e LEFT JOIN chains c ON c.author = e.author
+WHERE e.stream = ANY($1::bytea[]) AND (c.void_from IS NULL OR e.author_seq < c.void_from)
+ORDER BY e.epoch, e.hlc, e.event_id;
+
+-- name: stream_certificates
+SELECT stream, body FROM certificates WHERE stream = ANY($1::bytea[]) ORDER BY seq;
+
+-- name: has_certificates
+SELECT certificate_id FROM certificates WHERE certificate_id = ANY($1::bytea[]);
+
+-- name: membership_certificates
+SELECT body FROM certificates WHERE kind = 'membership' ORDER BY seq;
+
+-- name: insert_certificates
+INSERT INTO certificates (certificate_id, kind, stream, body)
+SELECT * FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::bytea[]);
+
+-- name: parked_certificates
+SELECT body FROM parked_certificates ORDER BY seq;
+
+-- name: park_certificates
+INSERT INTO parked_certificates (digest, body) SELECT * FROM unnest($1::bytea[], $2::bytea[]) ON CONFLICT DO NOTHING;
+
+-- name: unpark_certificates
+DELETE FROM parked_certificates WHERE digest = ANY($1::bytea[]);
+
+-- name: trim_parked_certificates
+DELETE FROM parked_certificates WHERE seq IN (SELECT seq FROM parked_certificates ORDER BY seq DESC OFFSET $1);
+
+-- name: streams_pinning
+SELECT stream FROM streams WHERE awaits = $1;
+
+-- name: parked_of
+SELECT why, due_ms, body, signature FROM parked WHERE author = ANY($1::bytea[]) ORDER BY author, author_seq;
+
+-- name: due_authors
+SELECT DISTINCT author FROM parked WHERE why = 'early' AND due_ms <= $1;
+
+-- name: park
+INSERT INTO parked (event_id, author, author_seq, why, due_ms, body, signature)
+SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::text[], $5::bigint[], $6::bytea[], $7::bytea[])
+ON CONFLICT (event_id) DO UPDATE SET why = excluded.why, due_ms = excluded.due_ms;
+
+-- name: unpark
+DELETE FROM parked WHERE event_id = ANY($1::bytea[]);
+
+-- name: trim_parked_authors
+-- Oldest first: what is dropped can be fetched again.
+DELETE FROM parked WHERE seq IN (
+    SELECT seq FROM (SELECT seq, row_number() OVER (PARTITION BY author ORDER BY seq DESC) AS place
+                     FROM parked WHERE author = ANY($1::bytea[])) ranked WHERE place > $2);
+
+-- name: trim_parked
+DELETE FROM parked WHERE seq IN (SELECT seq FROM parked WHERE why = $1 ORDER BY seq DESC OFFSET $2);
+
+-- name: count_parked
+SELECT count(*) FROM parked;
+
+-- name: labelled
+SELECT stream FROM streams WHERE label = $1;
+
+-- name: vote_on
+SELECT candidate_hash FROM finality_votes WHERE task = $1 AND epoch = $2;
+
+-- name: insert_votes
+INSERT INTO finality_votes (task, epoch, candidate_hash, event_id)
+SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bytea[]);
+
+-- name: verdicts
+SELECT event_id, status, reason, message FROM verdicts WHERE stream = $1;
+
+-- name: forget_verdicts
+DELETE FROM verdicts WHERE stream = ANY($1::bytea[]);
+
+-- name: insert_verdicts
+INSERT INTO verdicts (event_id, stream, status, reason, message)
+SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::text[], $5::text[]);
+
+-- name: notify
+SELECT pg_notify('wattswarm_log', $1);
+
+-- name: scan
+SELECT seq, body, signature FROM events WHERE seq >= $1 ORDER BY seq LIMIT $2;

@@ -1,0 +1,88 @@
+"""What the log asks of a store: one locked transaction at a time, reads in bulk, one write at the end.
+
+Two stores answer: Postgres (``sel.postgres``) and memory (``sel.memory``). The algorithms of ``sel.admission``,
+``sel.projector`` and ``sel.authoring`` await nothing else than these methods, so they run unchanged on trio
+and inside asyncpg's asyncio, and one conformance suite holds both stores to the same behaviour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Protocol, TypeVar
+
+from sel.rows import Chain, Changes, LogHead, Parked, StreamRow
+from wattswarm.kernel.event import Event
+from wattswarm.kernel.verdict import Verdict
+
+T = TypeVar("T")
+Wire = tuple[bytes, bytes]
+
+
+class Txn(Protocol):
+    """One write transaction. It holds the log's writer lock; ``head`` is the locked row (do not mutate: copy)."""
+
+    head: LogHead
+
+    async def chains(self, authors: Collection[bytes]) -> dict[bytes, Chain]:
+        """The chains of those of ``authors`` that have one."""
+
+    async def ids_at(self, places: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], bytes]:
+        """(author, author_seq) -> event id of the logged events at those places."""
+
+    async def wires(self, ids: Collection[bytes]) -> dict[bytes, Wire]:
+        """Event id -> (body, signature) of logged events, live or void."""
+
+    async def ids_between(self, author: bytes, first_seq: int, end_seq: int | None) -> list[tuple[bytes, bytes]]:
+        """(event id, stream) of the author's logged events with first_seq <= seq < end_seq (None: no end)."""
+
+    async def streams(self, streams: Collection[bytes]) -> dict[bytes, StreamRow]:
+        """Stored folds."""
+
+    async def stream_events(self, streams: Collection[bytes]) -> dict[bytes, list[Event]]:
+        """The live events of streams, in canonical order, as stored before this transaction."""
+
+    async def stream_certificates(self, streams: Collection[bytes]) -> dict[bytes, list[bytes]]:
+        """Wire forms of the certificates about streams."""
+
+    async def verdicts(self, stream: bytes) -> dict[bytes, Verdict]:
+        """The verdicts of a stream's events that are not plain acceptance."""
+
+    async def has_certificates(self, ids: Collection[bytes]) -> set[bytes]:
+        """Which certificate ids are here."""
+
+    async def membership_certificates(self) -> list[bytes]:
+        """Wire forms of all membership certificates, by arrival."""
+
+    async def parked_certificates(self) -> list[bytes]:
+        """Wire forms of certificates that wait for a membership version."""
+
+    async def streams_pinning(self, membership: bytes) -> list[bytes]:
+        """Task streams that are outside the root because this membership version was not known."""
+
+    async def parked_of(self, authors: Collection[bytes]) -> list[Parked]:
+        """Parked events of these authors, by author_seq."""
+
+    async def due_authors(self, now_ms: int) -> list[bytes]:
+        """Authors with early events whose time has come."""
+
+    async def labelled(self, label: str) -> list[bytes]:
+        """Streams of tasks with this label."""
+
+    async def vote_on(self, task: bytes, epoch: int) -> bytes | None:
+        """The candidate hash this node voted finality for, if it did."""
+
+    async def write(self, changes: Changes) -> None:
+        """Store everything; called once, last. New events get the arrival numbers after ``head.seq``."""
+
+
+class Store(Protocol):
+    """A log's storage."""
+
+    async def transact(self, work: Callable[[Txn], Awaitable[T]]) -> T:
+        """Run ``work`` under the writer lock and commit, or roll back and raise.
+
+        Raises ``StoreUnavailable`` when the database is gone; then the transaction may or may not be committed.
+        """
+
+    async def read(self, work: Callable[[Txn], Awaitable[T]]) -> T:
+        """Run ``work`` on one consistent snapshot, without the lock. It must not write."""
