@@ -20,7 +20,7 @@ label_chars_max = 128
 evidence_digest_bytes_max = 256
 evidence_refs_max = 16
 codec_depth_max = 40
-author_seq_max = (1 << 63) - 1
+counter_max = (1 << 63) - 1
 reason_text_bytes_max = 65_536
 error_namespace_bytes_max = 64
 error_message_bytes_max = 4_096
@@ -37,6 +37,7 @@ schema_depth_max = 32
 schema_pattern_bytes_max = 512
 schema_weight_max = 4_096
 schema_nesting_max = 64
+extreme_numbers_max = 256
 
 finalizers_max = 128
 members_max = 400

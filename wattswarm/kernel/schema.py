@@ -14,14 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
+from itertools import islice
 from typing import Any, Final
 
 import jsonschema_rs
 import msgspec
 
-from wattswarm.kernel.codec import decode, encode
 from wattswarm.kernel.jsonvalue import count_values, describe, is_json_value
 from wattswarm.kernel.limits import (
+    extreme_numbers_max,
     schema_bytes_max,
     schema_depth_max,
     schema_nesting_max,
@@ -87,8 +88,36 @@ _refused_keywords: dict[str, str] = {
     "dependencies": "dependentRequired or dependentSchemas: 2020-12 has no dependencies, and readers differ on it",
 }
 
-_FRACTION_WEIGHT: Final = 256
-"""``multipleOf`` a fraction is decided in exact arithmetic on numbers of hundreds of digits."""
+_bounds = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_numeric: dict[str, tuple[int, int]] = {
+    **dict.fromkeys(_bounds, (4, 16)),
+    "multipleOf": (16, 128),
+    "const": (16, 16),
+    "enum": (16, 16),
+}
+"""What a whole number and a fraction count in these assertions: the engine compares them as exact fractions."""
+
+_comparing = (*_numeric, "uniqueItems")
+
+_UNIQUE_ITEMS_WEIGHT: Final = 128
+
+
+def _assertion_weight(keyword: str, value: Any) -> int:
+    """The JSON values of an assertion, numbers in it and uniqueItems counting for what they cost."""
+    if keyword == "uniqueItems":
+        return _UNIQUE_ITEMS_WEIGHT
+    whole, fraction = _numeric.get(keyword, (1, 1))
+    weight, waiting = 0, [value]
+    while waiting:
+        item = waiting.pop()
+        if type(item) is float and not item.is_integer():
+            weight += fraction
+        elif type(item) is int or type(item) is float:
+            weight += whole
+        else:
+            weight += 1
+            waiting.extend(item.values() if type(item) is dict else item if type(item) is list else ())
+    return weight
 
 
 @dataclass(slots=True)
@@ -129,6 +158,7 @@ class _Document:
     def __init__(self, schema: dict[str, Any], path: str) -> None:
         self.nodes: dict[str, _Node] = {}
         self.problems: list[Problem] = []
+        self.compares_numbers = False
         self._read(schema, "", path)
 
     def _read(self, schema: Any, pointer: str, path: str) -> None:
@@ -136,10 +166,8 @@ class _Document:
         if not isinstance(schema, dict):
             return
         self._refuse_keywords(schema, pointer, path)
-        node.own += sum(count_values(schema[name], schema_weight_max) for name in _assertions if name in schema)
-        step = schema.get("multipleOf")
-        if isinstance(step, float) and not step.is_integer():
-            node.own += _FRACTION_WEIGHT
+        node.own += sum(_assertion_weight(name, schema[name]) for name in _assertions if name in schema)
+        self.compares_numbers |= any(name in schema for name in _comparing)
         if "pattern" in schema:
             node.own += self._pattern(schema["pattern"], f"{path}.pattern")
         if isinstance(schema.get("patternProperties"), dict):
@@ -231,32 +259,51 @@ def _capped(count: int) -> int:
 class CompiledSchema:
     """A schema that passed every check, ready to judge. Made by ``compile_schema`` only."""
 
-    __slots__ = ("_validator", "weight")
+    __slots__ = ("_compares_numbers", "_validator", "weight")
 
-    def __init__(self, schema: dict[str, Any], weight: int) -> None:
+    def __init__(self, schema: dict[str, Any], weight: int, compares_numbers: bool) -> None:
         self._validator = jsonschema_rs.Draft202012Validator(
             schema, validate_formats=False, offline=True, pattern_options=_regex_options
         )
+        self._compares_numbers = compares_numbers
         self.weight = weight
 
     def is_valid(self, value: object) -> bool:
-        """The verdict. False for a value that is not JSON; never raises."""
-        return is_json_value(value) and self._validator.is_valid(value)
+        """The verdict. False for a value that is not JSON, and for one too costly to compare; never raises."""
+        if not is_json_value(value) or (self._compares_numbers and _too_extreme(value)):
+            return False
+        return self._validator.is_valid(value)
 
     def errors(self, value: object, path: str = "output") -> list[Problem]:
         """Why ``value`` is invalid, for people: at most 16 problems, none if it is valid."""
         if not is_json_value(value):
             return [Problem(path, "a value that JSON does not have, or one too deep", "JSON")]
-        if self._validator.is_valid(value):
+        if self.is_valid(value):
             return []
-        if self.weight * count_values(value, _ERROR_WORK_MAX) > _ERROR_WORK_MAX:
+        if self._compares_numbers and _too_extreme(value):
+            expected = f"at most {extreme_numbers_max} numbers beyond 1e±60"
+            return [Problem(path, f"more than {extreme_numbers_max} numbers of extreme size", expected)]
+        size = max(count_values(value, _ERROR_WORK_MAX), len(msgspec.json.encode(value)) // 16)
+        if self.weight * size > _ERROR_WORK_MAX:
             return [Problem(path, describe(value), "a value that the contract's output_schema accepts")]
-        problems = []
-        for error in self._validator.iter_errors(value):
-            problems.append(_problem_of(error, path))
-            if len(problems) == _PROBLEMS_MAX:
-                break
-        return problems
+        return [_problem_of(error, path) for error in islice(self._validator.iter_errors(value), _PROBLEMS_MAX)]
+
+
+def _too_extreme(value: object) -> bool:
+    """Whether more than ``extreme_numbers_max`` floats lie beyond 1e60 or, not being 0, within 1e-60.
+
+    Comparing one of them exactly takes the engine microseconds; an array full of them would take minutes.
+    """
+    count, waiting = 0, [value]
+    while waiting:
+        item = waiting.pop()
+        if type(item) is float:
+            count += not (item == 0.0 or 1e-60 <= abs(item) <= 1e60)
+        elif type(item) is dict:
+            waiting.extend(item.values())
+        elif type(item) is list or type(item) is tuple:
+            waiting.extend(item)
+    return count > extreme_numbers_max
 
 
 def _problem_of(error: jsonschema_rs.ValidationError, path: str) -> Problem:
@@ -272,13 +319,15 @@ def compile_schema(schema: object, path: str = "output_schema") -> CompiledSchem
     """
     if type(schema) is not dict:
         raise _refused([Problem(path, describe(schema), "a JSON Schema object")])
-    if not is_json_value(schema, schema_depth_max):
-        expected = f"JSON nested at most {schema_depth_max} deep"
-        raise _refused([Problem(path, "a value that JSON does not have, or one too deep", expected)])
-    size = len(msgspec.json.encode(schema))
-    if size > schema_bytes_max:
-        raise _refused([Problem(path, f"{size} bytes", f"at most {schema_bytes_max} bytes as compact JSON")])
-    return _compiled(encode(schema), path)
+    try:
+        key = msgspec.msgpack.encode(schema, order="deterministic")
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        raise _refused([_not_json(path)]) from None
+    return _compiled(key, path)
+
+
+def _not_json(path: str) -> Problem:
+    return Problem(path, "a value that JSON does not have, or one too deep", f"JSON at most {schema_depth_max} deep")
 
 
 def _refused(problems: list[Problem]) -> Refused:
@@ -287,15 +336,21 @@ def _refused(problems: list[Problem]) -> Refused:
 
 
 @lru_cache(maxsize=64)
-def _compiled(canonical: bytes, path: str) -> CompiledSchema:
-    schema = decode(canonical)
+def _compiled(key: bytes, path: str) -> CompiledSchema:
+    """``key`` is the schema as MessagePack: it tells apart all that JSON and CBOR do, at a tenth of their price."""
+    schema = msgspec.msgpack.decode(key)
+    if not is_json_value(schema, schema_depth_max):
+        raise _refused([_not_json(path)])
+    size = len(msgspec.json.encode(schema))
+    if size > schema_bytes_max:
+        raise _refused([Problem(path, f"{size} bytes", f"at most {schema_bytes_max} bytes as compact JSON")])
     document = _Document(schema, path)
     document.link()
     weight = document.weigh(path)
     if document.problems:
         raise _refused(document.problems)
     try:
-        return CompiledSchema(schema, weight)
+        return CompiledSchema(schema, weight, document.compares_numbers)
     except ValueError as error:
         raise _refused([_problem_of_schema(error, path)]) from None
 
