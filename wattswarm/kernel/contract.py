@@ -32,9 +32,7 @@ from wattswarm.kernel.limits import (
 from wattswarm.kernel.policy import PolicyBinding, known, params_problems, policies
 from wattswarm.kernel.refusal import Problem, Refused
 from wattswarm.kernel.schema import CompiledSchema, compile_schema
-from wattswarm.kernel.shape import Shape
-
-INT64_MAX = (1 << 63) - 1
+from wattswarm.kernel.shape import INT64_MAX, Shape
 
 Count = Annotated[int, Meta(ge=1, le=INT64_MAX)]
 Amount = Annotated[int, Meta(ge=0, le=INT64_MAX)]
@@ -343,7 +341,8 @@ def refused(problems: list[Problem], document: object) -> Refused:
     """The refusal of a contract; with a ``document``, also what the rules say of its well-shaped fields."""
     if isinstance(document, dict):
         problems = problems + _rules_beside(problems, document)
-    return Refused("contract_invalid", "the task contract is refused", tuple(problems))
+    in_order = tuple(sorted(problems, key=lambda problem: problem.path))
+    return Refused("contract_invalid", "the task contract is refused", in_order)
 
 
 def _rules_beside(problems: list[Problem], document: dict[str, Any]) -> list[Problem]:

@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 
 from wattswarm.kernel.contract import TaskContract, refused, rules_hold, wire_shape
-from wattswarm.kernel.limits import inline_mime_allowlist
-from wattswarm.kernel.policy import SCHEMA_ONLY, known, registry
+from wattswarm.kernel.limits import inline_mime_allowlist, label_chars_max, text_bytes_max
+from wattswarm.kernel.policy import SCHEMA_ONLY, known, policies, registry
+from wattswarm.kernel.schema import DIALECT
 from wattswarm.kernel.shape import Shape
 
 defaults: tuple[tuple[str, Any], ...] = (
@@ -51,15 +52,41 @@ def _draft_schema() -> dict[str, Any]:
         section["required"].remove(name)
         if value is not None:
             section["properties"][name]["default"] = value
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "WattSwarm task contract", **schema}
+    return schema
 
 
 _draft_shape = Shape(_draft_schema())
 
+_said_of_fields: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("task_id", {"pattern": f"^[A-Za-z0-9._:-]{{1,{label_chars_max}}}$"}),
+    ("task_type", {"minLength": 1, "description": f"at most {text_bytes_max} bytes"}),
+    ("output_schema", {"description": "JSON Schema 2020-12; references local and without cycles"}),
+    ("budget.mode", {"description": "EPOCH_RENEW if task_mode is CONTINUOUS"}),
+    ("budget.cost_units", {"description": "at least the sum of the three stage buckets"}),
+    ("budget.reuse_verify_time_ms", {"description": "at most time_ms"}),
+    ("budget.reuse_verify_cost_units", {"description": "at most cost_units"}),
+    ("acceptance.verifier_policy.policy_id", {"enum": [policy.policy_id for policy in policies]}),
+    (_POLICY_HASH, {"pattern": "^[0-9a-f]{64}$", "description": "filled in when absent"}),
+    ("acceptance.vote.commit_reveal", {"const": True}),
+    ("acceptance.settlement.feedback.authority_pubkey", {"pattern": "^ed25519:[0-9a-f]{64}$"}),
+    ("expiry_ms", {"description": "unix time in milliseconds"}),
+    (
+        "evidence_policy.inline_mime_allowlist",
+        {"items": {"enum": list(inline_mime_allowlist)}, "minItems": 4, "maxItems": 4, "uniqueItems": True},
+    ),
+)
+"""What the rules say, as far as JSON Schema can say it: for editors and forms."""
+
 
 def contract_json_schema() -> dict[str, Any]:
     """The JSON Schema of a contract as users write it (a copy: change it as you like)."""
-    return copy.deepcopy(_draft_shape.schema)
+    schema = copy.deepcopy(_draft_shape.schema)
+    for path, words in _said_of_fields:
+        section = schema
+        for step in path.split("."):
+            section = section["properties"][step]
+        section.update(words)
+    return {"$schema": DIALECT, "title": "WattSwarm task contract", **schema}
 
 
 def contract_from_json(value: object) -> dict[str, Any]:
@@ -73,7 +100,8 @@ def contract_from_json(value: object) -> dict[str, Any]:
     except msgspec.ValidationError as error:
         raise refused(_draft_shape.problems(document, "contract", error), document) from None
     rules_hold(contract)
-    return contract.document()
+    assert isinstance(document, dict)
+    return document
 
 
 def _sections(value: Any, depth: int) -> Any:

@@ -7,8 +7,7 @@ expected. Bounded: a hostile document gets at most 32 lines. Serves the error me
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -20,10 +19,12 @@ from wattswarm.kernel.refusal import Problem
 
 _PROBLEMS_MAX: Final = 32
 _NAME_CHARS_MAX: Final = 64
+INT64_MAX: Final = (1 << 63) - 1
+"""The largest integer a field holds where the protocol names no other bound."""
 
 
 def json_schema_of(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    """The JSON Schema of a struct's documents, with every reference written out."""
+    """The JSON Schema of a struct's documents, every reference written out, without our own docstrings."""
     generated = msgspec.json.schema(struct)
     definitions = generated.get("$defs", {})
 
@@ -36,7 +37,7 @@ def json_schema_of(struct: type[msgspec.Struct]) -> dict[str, Any]:
             return written_out(definitions[node["$ref"].removeprefix("#/$defs/")])
         if "type" in node and "anyOf" in node:  # a union that the struct's own annotation already names
             node = {key: item for key, item in node.items() if key != "anyOf"}
-        return {key: written_out(item) for key, item in node.items() if key not in ("$defs", "title")}
+        return {key: written_out(item) for key, item in node.items() if key not in ("$defs", "title", "description")}
 
     schema: dict[str, Any] = written_out(generated)
     return schema
@@ -52,16 +53,15 @@ class Shape:
     def problems(self, value: object, root: str, error: msgspec.ValidationError | None = None) -> list[Problem]:
         """The faults of ``value``; ``root`` is what a path at the top is called.
 
-        ``error`` is the struct's own complaint. It speaks when the JSON Schema sees no fault: to JSON Schema,
-        1.0 is an integer.
+        ``error`` is the struct's own complaint; it is passed on if nothing else is found to say.
         """
         if not is_json_value(value):
             return [Problem(root, "bytes, a number beyond 64 bits, or nesting too deep", "JSON values")]
-        problems: list[Problem] = []
+        problems = list(_fractions_for_integers(self.schema, value, []))
         for fault in islice(self._validator.iter_errors(value), _PROBLEMS_MAX):
             problems.extend(self._read(fault, root))
         if not problems and error is not None:
-            problems.append(_of_struct(error, root))
+            problems.append(Problem(root, str(error), "what the field's type says"))
         return sorted(problems[:_PROBLEMS_MAX], key=lambda problem: problem.path)
 
     def _read(self, fault: jsonschema_rs.ValidationError, root: str) -> list[Problem]:
@@ -104,24 +104,26 @@ _types: dict[str, str] = {
     "number": "a number",
 }
 
-_ranges: tuple[tuple[str, Callable[[Any], str]], ...] = (
-    ("minimum", lambda bound: f"at least {bound}"),
-    ("maximum", lambda bound: f"at most {bound}"),
-)
-
 
 def _wanted(section: dict[str, Any]) -> str:
     if "enum" in section:
         return " or ".join(str(choice) for choice in section["enum"])
-    words = [_types.get(section.get("type", ""), "a value")]
-    words += [say(section[keyword]) for keyword, say in _ranges if keyword in section]
-    return ", ".join(words)
+    kind = _types.get(section.get("type", ""), "a value")
+    least, most = section.get("minimum"), section.get("maximum")
+    if least is None or most is None:
+        return kind
+    return f"{kind}, at least {least}" if most == INT64_MAX else f"{kind} from {least} to {most}"
 
 
-_struct_message = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?", re.DOTALL)
+def _fractions_for_integers(section: dict[str, Any], value: Any, where: list[str | int]) -> Iterator[Problem]:
+    """1.0 where an integer belongs: JSON Schema would let it pass."""
+    if type(value) is float and _wants_integer(section):
+        yield Problem(_path(where, ""), describe(value), _wanted(section))
+    elif isinstance(value, dict):
+        for name, inner in section.get("properties", {}).items():
+            if name in value:
+                yield from _fractions_for_integers(inner, value[name], [*where, name])
 
 
-def _of_struct(error: msgspec.ValidationError, root: str) -> Problem:
-    message = _struct_message.fullmatch(str(error))
-    assert message is not None
-    return Problem(message["path"] or root, message["what"].replace("`", ""), "what the field's type says")
+def _wants_integer(section: dict[str, Any]) -> bool:
+    return section.get("type") == "integer" or any(type(choice) is int for choice in section.get("enum", ()))
