@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from wattswarm.kernel.codec import encode, sha256
-from wattswarm.kernel.jsonvalue import describe, is_json_value
+from wattswarm.kernel.jsonvalue import describe, is_blank, is_json_value
 from wattswarm.kernel.limits import (
     codec_depth_max,
     inline_mime_allowlist,
@@ -29,6 +29,7 @@ from wattswarm.kernel.limits import (
     reveal_deadline_ms_max,
     text_bytes_max,
 )
+from wattswarm.kernel.media import is_media_mime
 from wattswarm.kernel.policy import PolicyBinding, known, params_problems, policies
 from wattswarm.kernel.refusal import Problem, Refused
 from wattswarm.kernel.schema import CompiledSchema, compile_schema
@@ -227,10 +228,19 @@ _label = re.compile(rf"[A-Za-z0-9._:-]{{1,{label_chars_max}}}")
 _hash = re.compile(r"[0-9a-f]{64}")
 _authority = re.compile(r"ed25519:[0-9a-f]{64}")
 _INPUTS_DEPTH_MAX = codec_depth_max - 4
+_MIMES_MAX = 32
 
 
 def _is_short_text(text: str) -> bool:
-    return bool(text.strip()) and is_json_value(text) and len(text.encode()) <= text_bytes_max
+    return not is_blank(text) and is_json_value(text) and len(text.encode()) <= text_bytes_max
+
+
+def _is_allowlist(mimes: Sequence[str]) -> bool:
+    return (
+        len(mimes) <= _MIMES_MAX
+        and set(inline_mime_allowlist) <= set(mimes)
+        and all(_is_short_text(mime) and not is_media_mime(mime) for mime in mimes)
+    )
 
 
 def _schema_problems(schema: dict[str, Any]) -> Iterable[Problem]:
@@ -305,8 +315,8 @@ rules: tuple[_Rule, ...] = (
     ),
     _expects(
         ["evidence_policy.inline_mime_allowlist"],
-        lambda mimes: sorted(mimes) == sorted(inline_mime_allowlist),
-        "exactly " + ", ".join(inline_mime_allowlist),
+        _is_allowlist,
+        ", ".join(inline_mime_allowlist) + f", and nothing that is media; at most {_MIMES_MAX}",
     ),
 )
 

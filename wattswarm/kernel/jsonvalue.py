@@ -8,6 +8,7 @@ rules of docs/protocol.md §1.
 from __future__ import annotations
 
 from math import isfinite
+from typing import Final
 
 import msgspec
 
@@ -46,6 +47,18 @@ def _is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+_WHITE_SPACE: Final = (
+    "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+"""Unicode's White_Space, spelled out: what counts as blank must not depend on a language's own idea of it."""
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing but white space is in ``text``."""
+    return not text.strip(_WHITE_SPACE)
 
 
 def count_values(value: object, stop_at: int) -> int:

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeGuard
 import msgspec
 
 from wattswarm.kernel.codec import sha256
-from wattswarm.kernel.jsonvalue import describe, is_json_value
+from wattswarm.kernel.jsonvalue import describe, is_blank, is_json_value
 from wattswarm.kernel.reasons import Reason, evidence_codes, is_code, is_protocol_code
 from wattswarm.kernel.refusal import Problem, Refused
 from wattswarm.kernel.schema import CompiledSchema
@@ -101,13 +101,6 @@ policies: tuple[Policy, ...] = (
 registry: Mapping[tuple[str, str], Policy] = MappingProxyType(
     {(policy.policy_id, policy.policy_version): policy for policy in policies}
 )
-
-
-_WHITE_SPACE: Final = (
-    "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-    "\u2028\u2029\u202f\u205f\u3000"
-)
-"""Unicode's White_Space, spelled out: what counts as blank must not depend on a language's own idea of it."""
 
 
 def known(policy_id: object, policy_version: object) -> Policy | None:
@@ -202,7 +195,7 @@ def _confidence(output: object) -> int | float:
 def _judge_crosscheck(found: Reason, output: object, params: Mapping[str, Any]) -> PolicyVerdict:
     codes = [int(found)]
     summary = output.get("check_summary") if isinstance(output, dict) else None
-    if type(summary) is not str or not summary.strip(_WHITE_SPACE):
+    if type(summary) is not str or is_blank(summary):
         codes.append(int(Reason.CHECK_SUMMARY_MISSING))
     score = 0.9 if codes == [Reason.SCHEMA_OK] else 0.3
     floor = params.get("min_score")

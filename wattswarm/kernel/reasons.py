@@ -57,9 +57,6 @@ inconclusive_codes = frozenset({200, 201, 202})
 evidence_codes = frozenset({200, 201, 202, 203})
 """Codes about evidence: every policy allows them, and after one of them the node attests no evidence."""
 
-unstable_codes = frozenset({201, 300, 301, 303})
-"""Codes that cost an executor stability (docs/protocol.md §11)."""
-
 _known = {int(reason): reason for reason in Reason}
 
 
