@@ -41,6 +41,11 @@ extreme_numbers_max = 256
 
 finalizers_max = 128
 members_max = 400
+genesis_bytes_max = 131_072
+certificate_bytes_max = 524_288
+bundle_bytes_max = 16_777_216
+advisories_open_max = 64
+signer_rounds_kept = 4
 quota_events_per_day = 1_000_000
 quota_bytes_per_day = 1 << 30
 
