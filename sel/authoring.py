@@ -22,6 +22,9 @@ from wattswarm.kernel.payloads.judge import FinalityVote
 from wattswarm.kernel.payloads.work import TaskCreated
 from wattswarm.kernel.refusal import Refused
 
+request_drafts_max = 16
+batch_bytes_max = 4 << 20
+
 
 class Guard(Protocol):
     """What authoring asks of the author guard (``sel.guard``)."""
@@ -69,7 +72,10 @@ class Author:
 
 
 async def write_own(txn: Txn, knowledge: Knowledge, author: Author, requests: Sequence[Request]) -> None:
-    """Author a batch of requests in one transaction; each is accepted or refused by itself."""
+    """Author a batch of requests in one transaction; each is accepted or refused by itself.
+
+    A request that no longer fits the batch is left undecided, for the next one.
+    """
     admission = Admission(txn, await knowledge.refresh(txn), author.clock())
     line = await admission.chain_of(author.keys.node_id)
     base = line.head
@@ -86,8 +92,11 @@ async def write_own(txn: Txn, knowledge: Knowledge, author: Author, requests: Se
         )
     assert line.head.seq == base.seq + len(unfinished), "the guard's bytes are the chain's next events"
     batch = _Batch(admission, Projector(admission, knowledge.pins), author)
+    batch.size = sum(len(entry.body) for entry in unfinished)
     await batch.projector.project()
     for request in requests:
+        if batch.size > batch_bytes_max:
+            break
         try:
             request.result = await batch.add(request.drafts)
         except Refused as refusal:
@@ -95,7 +104,7 @@ async def write_own(txn: Txn, knowledge: Knowledge, author: Author, requests: Se
     if batch.events:
         author.guard.seal(base.seq, base.id, [*unfinished, *batch.events])
         for request in requests:
-            request.sealed = True
+            request.sealed = request.result is not None
     changes = changes_of(admission, batch.projector)
     changes.votes = batch.votes
     await txn.write(changes)
@@ -111,10 +120,13 @@ class _Batch:
         self.author = author
         self.events: list[Event] = []
         self.votes: list[VoteRow] = []
+        self.size = 0
 
     async def add(self, drafts: Sequence[Draft]) -> list[Event]:
         """Sign and apply one request's drafts, or leave everything as it was and raise ``Refused``."""
         me = self.author.keys.node_id
+        if len(drafts) > request_drafts_max:
+            raise Refused("too_many_drafts", f"{len(drafts)} events in one request, at most {request_drafts_max}")
         before, votes = self.admission.chains[me].head, len(self.votes)
         events: list[Event] = []
         try:
@@ -130,6 +142,7 @@ class _Batch:
                 await self.projector.withdraw_own(name, events)
             raise
         self.events.extend(events)
+        self.size += sum(len(authored.body) for authored in events)
         return events
 
     async def _sign(self, draft: Draft) -> Event:

@@ -158,6 +158,9 @@ class Log:
             await self._store_batch(requests)
         finally:
             self._guard.end_turn()
+        undecided = [request for request in requests if request.result is None]
+        if undecided:
+            await self._write_batch(undecided)
         late = [request for request in requests if isinstance(request.result, ClockBehind)]
         if late and all(_short(request.result) for request in late):
             await trio.sleep(max(request.result.ahead_ms for request in late) / 1000)  # type: ignore[union-attr]

@@ -131,7 +131,7 @@ class Projector:
         network = self.admission.network
         wanted = [name for name in names if name not in self.pins and name != network.network_id]
         wires = await self.txn.wires(wanted) if wanted else {}
-        for name, (body, signature) in wires.items():
+        for body, signature in wires.values():
             self.pins.keep(task_fold.pin_task(parse(body, signature, network.network_id), network))
         orphaned = [name for name in wanted if name not in wires]
         if orphaned:

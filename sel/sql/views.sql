@@ -60,7 +60,7 @@ used AS (
     GROUP BY h.author
 )
 INSERT INTO chains (author, seq, event_id, hlc, day, day_events, day_bytes, void_from)
-SELECT coalesce(h.author, v.author), coalesce(h.author_seq, -1), h.event_id, coalesce(h.hlc, 0), coalesce(h.day, 0),
+SELECT coalesce(h.author, v.author), coalesce(h.author_seq, -1), h.event_id, coalesce(h.hlc, -1), coalesce(h.day, -1),
     coalesce(u.day_events, 0), coalesce(u.day_bytes, 0), v.void_from
 FROM heads h LEFT JOIN used u ON u.author = h.author FULL JOIN voids v ON v.author = h.author;
 
