@@ -35,7 +35,7 @@ def sign(keys: identity.Keypair, statement: bytes) -> bytes:
 
 def verify(signer: bytes, statement: bytes, signature: bytes) -> bool:
     """Whether ``signature`` is ``signer``'s over the statement."""
-    return identity.verify(signer, statement, signature)
+    return identity.verify_remembered(signer, statement, signature)
 
 
 def make_proof(membership: Membership, signatures: Mapping[bytes, bytes]) -> FinalityProof | None:
