@@ -60,7 +60,9 @@ def test_a_database_at_the_base_gets_the_sealed_bytes_back(guard: AuthorGuard, t
 
 
 @pytest.mark.parametrize(
-    ("seq", "relation"), [(-1, "is behind"), (1, "does not match"), (5, "is ahead of")], ids=["behind", "inside", "ahead"]
+    ("seq", "relation"),
+    [(-1, "is behind"), (1, "does not match"), (5, "is ahead of")],
+    ids=["behind", "inside", "ahead"],
 )
 def test_any_other_database_is_refused_with_the_way_out(guard: AuthorGuard, seq: int, relation: str) -> None:
     events = chain_of(6)
