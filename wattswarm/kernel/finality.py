@@ -33,8 +33,8 @@ def sign(keys: identity.Keypair, statement: bytes) -> bytes:
     return keys.sign(statement)
 
 
-def verify(signer: bytes, statement: bytes, signature: bytes) -> bool:
-    """Whether ``signature`` is ``signer``'s over the statement."""
+def vote_holds(signer: bytes, statement: bytes, signature: bytes) -> bool:
+    """Whether ``signature`` is ``signer``'s over the statement. Its role is asked about elsewhere."""
     return identity.verify_remembered(signer, statement, signature)
 
 
