@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from wattswarm.kernel.codec import encode, sha256
-from wattswarm.kernel.jsonvalue import describe, is_blank, is_json_value
+from wattswarm.kernel.jsonvalue import INT64_MAX, describe, is_blank, is_json_value
 from wattswarm.kernel.limits import (
     codec_depth_max,
     inline_mime_allowlist,
@@ -33,7 +33,7 @@ from wattswarm.kernel.media import is_media_mime
 from wattswarm.kernel.policy import PolicyBinding, known, params_problems, policies
 from wattswarm.kernel.refusal import Problem, Refused
 from wattswarm.kernel.schema import CompiledSchema, compile_schema
-from wattswarm.kernel.shape import INT64_MAX, Shape
+from wattswarm.kernel.shape import Shape
 
 Count = Annotated[int, Meta(ge=1, le=INT64_MAX)]
 Amount = Annotated[int, Meta(ge=0, le=INT64_MAX)]

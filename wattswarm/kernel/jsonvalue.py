@@ -15,6 +15,8 @@ import msgspec
 from wattswarm.kernel.codec import INT_MAX, INT_MIN
 from wattswarm.kernel.limits import codec_depth_max
 
+INT64_MAX: Final = (1 << 63) - 1
+
 
 def is_json_value(value: object, depth_max: int = codec_depth_max) -> bool:
     """Whether JSON and canonical CBOR both carry ``value``: no bytes, no NaN, 64-bit integers, real text, depth."""

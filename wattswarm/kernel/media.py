@@ -52,7 +52,8 @@ def inline_problems(
     return problems
 
 
-_json_structure = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{}]', re.DOTALL)
+_json_structure = re.compile(r'"(?:[^"\\]++|\\.?+)*+"?+|[\[\]{}]', re.DOTALL)
+"""A string, closed or not, or a bracket outside of one. It matches at every quote, so no text is read twice."""
 
 
 def is_json_text(text: str) -> bool:

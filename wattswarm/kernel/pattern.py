@@ -12,12 +12,12 @@ from typing import Final
 
 _token = re.compile(
     r"(?P<property>\\[pP](?:\{[^}]*\}|.))"
-    r"|(?P<atom>\\.|\[\^?(?:\\.|[^\]\\])*\])"
+    r"|(?P<atom>\\[xuU]\{[^}]*\}|\\.|\[\^?(?:\\.|[^\]\\])*\])"
     r"|(?P<named>\(\?(?:P?<[A-Za-z_]\w*>|:))"
     r"|(?P<special>\(\?)"
     r"|(?P<open>\()"
     r"|(?P<close>\))"
-    r"|\{(?P<least>\d+)(?P<comma>,?)(?P<most>\d*)\}"
+    r"|\{\s*(?P<least>[0-9]+)\s*(?P<comma>,?)\s*(?P<most>[0-9]*)\s*\}"
     r"|(?P<other>.)",
     re.DOTALL,
 )
@@ -26,7 +26,7 @@ _PROPERTY_CLASS: Final = 32
 
 
 def pattern_weight(pattern: str) -> int | None:
-    """16 and the pattern's atoms with counted repetitions written out; a ``\\p`` class counts 32.
+    """16 and the pattern's atoms and groups with counted repetitions written out; a ``\\p`` class counts 32.
 
     None for a ``(?`` group that is neither plain nor named: look-around, flags. Does not ask whether the
     pattern is otherwise well-formed; the engine does.
@@ -41,7 +41,7 @@ def pattern_weight(pattern: str) -> int | None:
             groups.append(0)
             last = 0
         elif kind == "close":
-            last = groups.pop() if len(groups) > 1 else 1
+            last = 1 + (groups.pop() if len(groups) > 1 else 0)
             groups[-1] += last
         elif token["least"] is not None:
             times = max(int(token["most"] or 0), int(token["least"]) + (token["comma"] != ""), 1)

@@ -20,7 +20,7 @@ from typing import Any, Final
 import jsonschema_rs
 import msgspec
 
-from wattswarm.kernel.jsonvalue import count_values, describe, is_json_value
+from wattswarm.kernel.jsonvalue import INT64_MAX, count_values, describe, is_json_value
 from wattswarm.kernel.limits import (
     extreme_numbers_max,
     schema_bytes_max,
@@ -281,7 +281,7 @@ class CompiledSchema:
         if self.is_valid(value):
             return []
         if self._compares_numbers and _too_extreme(value):
-            expected = f"at most {extreme_numbers_max} numbers beyond 1e±60"
+            expected = f"at most {extreme_numbers_max} numbers beyond 1e±60, or beyond int64 beside floats"
             return [Problem(path, f"more than {extreme_numbers_max} numbers of extreme size", expected)]
         size = max(count_values(value, _ERROR_WORK_MAX), len(msgspec.json.encode(value)) // 16)
         if self.weight * size > _ERROR_WORK_MAX:
@@ -290,20 +290,26 @@ class CompiledSchema:
 
 
 def _too_extreme(value: object) -> bool:
-    """Whether more than ``extreme_numbers_max`` floats lie beyond 1e60 or, not being 0, within 1e-60.
+    """Whether more than ``extreme_numbers_max`` numbers are extreme: the engine would compare them for minutes.
 
-    Comparing one of them exactly takes the engine microseconds; an array full of them would take minutes.
+    A float is, beyond 1e60 or, not being 0, within 1e-60. An integer is, beyond int64, as far as there are floats
+    to compare it with.
     """
-    count, waiting = 0, [value]
+    extreme = floats = large = 0
+    waiting = [value]
     while waiting:
         item = waiting.pop()
-        if type(item) is float:
-            count += not (item == 0.0 or 1e-60 <= abs(item) <= 1e60)
-        elif type(item) is dict:
+        kind = type(item)
+        if kind is float:
+            floats += 1
+            extreme += not (item == 0.0 or 1e-60 <= abs(item) <= 1e60)  # type: ignore[arg-type]
+        elif kind is int:
+            large += item > INT64_MAX  # type: ignore[operator]
+        elif isinstance(item, dict):
             waiting.extend(item.values())
-        elif type(item) is list or type(item) is tuple:
+        elif isinstance(item, (list, tuple)):
             waiting.extend(item)
-    return count > extreme_numbers_max
+    return extreme + min(floats, large) > extreme_numbers_max
 
 
 def _problem_of(error: jsonschema_rs.ValidationError, path: str) -> Problem:

@@ -14,13 +14,11 @@ from typing import Any, Final
 import jsonschema_rs
 import msgspec
 
-from wattswarm.kernel.jsonvalue import describe, is_json_value
+from wattswarm.kernel.jsonvalue import INT64_MAX, describe, is_json_value
 from wattswarm.kernel.refusal import Problem
 
 _PROBLEMS_MAX: Final = 32
 _NAME_CHARS_MAX: Final = 64
-INT64_MAX: Final = (1 << 63) - 1
-"""The largest integer a field holds where the protocol names no other bound."""
 
 
 def json_schema_of(struct: type[msgspec.Struct]) -> dict[str, Any]:
