@@ -51,7 +51,7 @@ def vote_finality(turn: Turn, payload: FinalityVote) -> None:
     said = finality.statement(
         pins.network_id, pins.membership.hash, pins.task, turn.work.number, payload.candidate_hash
     )
-    if not finality.verify(turn.author, said, payload.signature):
+    if not finality.vote_holds(turn.author, said, payload.signature):
         raise Refused(
             "finality_signature",
             f"the signature is not {short(turn.author)}'s over the finality statement of candidate "
