@@ -15,11 +15,11 @@ from wattswarm.kernel.task.turn import Turn, used_units
 from wattswarm.kernel.task.wording import moment
 
 
-def work_of(state: TaskState, pins: Pins, event: Event) -> Epoch:
-    """The work of the epoch that ``event`` names: the state's, or the empty beginning of a later one.
+def opened(state: TaskState, pins: Pins, event: Event) -> Epoch:
+    """The work of the open epoch that ``event`` names: the state's, or the empty beginning of the next.
 
-    Raises ``Refused`` if that epoch is not open yet. A later epoch's work is not part of the state before an event
-    of it is accepted.
+    Raises ``Refused`` if that epoch is not open yet. A beginning is no part of the state before an event of it is
+    accepted.
     """
     work = state.work
     assert event.epoch >= work.number, "canonical order is by epoch first"
@@ -27,28 +27,40 @@ def work_of(state: TaskState, pins: Pins, event: Event) -> Epoch:
         return work
     before = event.epoch - 1
     ended_here = before == work.number and work.ended_at is not None
-    if not pins.continuous or not (ended_here or state.decided(before)):
+    if not pins.continuous:
+        raise Refused("epoch_not_open", f"epoch {event.epoch} does not exist: the task is ONE_SHOT")
+    if not (ended_here or state.decided(before)):
         raise Refused(
             "epoch_not_open",
-            f"epoch {event.epoch} is not open: epoch {before} neither ended nor has a decision certificate"
-            if pins.continuous
-            else f"epoch {event.epoch} does not exist: the task is ONE_SHOT",
+            f"epoch {event.epoch} is not open: epoch {before} neither ended nor has a decision certificate",
         )
-    return beginning(work, event)
+    return _beginning(work, event)
 
 
-def beginning(work: Epoch, event: Event) -> Epoch:
-    """Empty work of the event's epoch. Its time runs from the EPOCH_ENDED before it, or else from this event."""
-    ended = work.ended_at if work.number == event.epoch - 1 else None
-    return Epoch(event.epoch, event.created_at if ended is None else ended)
-
-
-def check_going(work: Epoch) -> None:
-    """Whether the epoch still takes work. Raises ``Refused``."""
+def going(state: TaskState, pins: Pins, event: Event) -> Epoch:
+    """The work of the open epoch that ``event`` names, while it takes work. Raises ``Refused``."""
+    work = opened(state, pins, event)
     if work.ended_at is not None:
         raise Refused("epoch_over", f"epoch {work.number} ended at {moment(work.ended_at)}")
     if work.finalized:
         raise Refused("epoch_over", f"epoch {work.number} is decided and final")
+    return work
+
+
+def certified(state: TaskState, _pins: Pins, event: Event) -> Epoch:
+    """The work of the epoch that ``event`` names; that it may name it is for pass 1 to say."""
+    return state.work if event.epoch == state.work.number else _beginning(state.work, event)
+
+
+def untouched(state: TaskState, _pins: Pins, _event: Event) -> Epoch:
+    """The work as it stands: the event is about a decision, not about an epoch's work."""
+    return state.work
+
+
+def _beginning(work: Epoch, event: Event) -> Epoch:
+    """Empty work of the event's epoch. Its time runs from the EPOCH_ENDED before it, or else from this event."""
+    ended = work.ended_at if work.number == event.epoch - 1 else None
+    return Epoch(event.epoch, event.created_at if ended is None else ended)
 
 
 def check_time_box(turn: Turn) -> None:

@@ -23,7 +23,7 @@ from wattswarm.kernel.payloads import work as of_work
 from wattswarm.kernel.payloads.fields import Payload
 from wattswarm.kernel.refusal import Refused
 from wattswarm.kernel.task import candidate, course, decide, feedback, lease, verify, vote
-from wattswarm.kernel.task.epoch import beginning, check_going, check_time_box, end, work_of
+from wattswarm.kernel.task.epoch import certified, check_time_box, end, going, opened, untouched
 from wattswarm.kernel.task.pins import Pins, open_task, pin_task
 from wattswarm.kernel.task.state import Decision, Epoch, TaskState, decode_state, encode_state, status
 from wattswarm.kernel.task.turn import Turn
@@ -52,8 +52,7 @@ class Rule(Struct, frozen=True):
     ``handle``: the kind's own rule; checks, then changes. ``roles``: of these the author must have one; none: the
     rule itself decides. ``claimed``: the role is the one that the payload claims. ``creator``: the task's creator
     needs no role. ``timed``: refused from expiry_ms on. ``boxed``: refused after the epoch's time_ms. ``closings``:
-    accepted in these closings of the task. ``over``: accepted when its epoch is over. ``certified``: pass 1 says
-    which epochs it may name, not the fold.
+    accepted in these closings of the task. ``epoch``: which epoch's work it is about.
     """
 
     handle: Callable[[Turn, Any], None]
@@ -63,8 +62,7 @@ class Rule(Struct, frozen=True):
     timed: bool = False
     boxed: bool = False
     closings: frozenset[str] = frozenset()
-    over: bool = False
-    certified: bool = False
+    epoch: Callable[[TaskState, Pins, Event], Epoch] = going
 
 
 _any_closing = frozenset({"FINALIZED", "EXPIRED", "STOPPED", "SUSPENDED", "KILLED"})
@@ -92,15 +90,15 @@ rules: dict[type[Payload], Rule] = dict(
         _rule(of_judgement.VoteReveal, vote.reveal, timed=True),
         _rule(of_judgement.DecisionCommitted, decide.commit_decision, timed=True),
         _rule(of_judgement.FinalityVote, decide.vote_finality),
-        _rule(of_judgement.DecisionFinalized, decide.finalize, closings=_any_closing, over=True, certified=True),
+        _rule(of_judgement.DecisionFinalized, decide.finalize, closings=_any_closing, epoch=certified),
         _rule(of_course.TaskError, course.error),
         _rule(of_course.TaskRetryScheduled, course.schedule_retry, timed=True),
         _rule(of_course.TaskExpired, course.expire, closings=frozenset({"SUSPENDED", "EXPIRED"})),
-        _rule(of_course.EpochEnded, end, over=True),
+        _rule(of_course.EpochEnded, end, epoch=opened),
         _halt(of_course.TaskStopped, course.stop, "STOPPED"),
         _halt(of_course.TaskSuspended, course.suspend, "SUSPENDED"),
         _halt(of_course.TaskKilled, course.kill, "KILLED"),
-        _rule(of_course.TaskFeedbackReported, feedback.report, closings=_any_closing, over=True, certified=True),
+        _rule(of_course.TaskFeedbackReported, feedback.report, closings=_any_closing, epoch=untouched),
         _rule(of_course.ReuseRejectRecorded, feedback.record_reuse_reject),
     )
 )
@@ -151,9 +149,7 @@ def _judge(state: TaskState, pins: Pins, event: Event, payload: Payload) -> None
     rule = rules[type(payload)]
     if state.closing != "OPEN" and state.closing not in rule.closings:
         raise Refused("task_closed", f"the task is {state.closing}: it accepts only feedback")
-    work = _work_of(rule, state, pins, event)
-    if not rule.over:
-        check_going(work)
+    work = rule.epoch(state, pins, event)
     _check_role(rule, pins, event, payload)
     turn = Turn(state, pins, event, work, event.author, event.created_at)
     if rule.timed and turn.at >= pins.contract.expiry_ms:
@@ -164,14 +160,7 @@ def _judge(state: TaskState, pins: Pins, event: Event, payload: Payload) -> None
     if rule.boxed:
         check_time_box(turn)
     rule.handle(turn, payload)
-    if rule.handle is not feedback.report:
-        state.work = work
-
-
-def _work_of(rule: Rule, state: TaskState, pins: Pins, event: Event) -> Epoch:
-    if rule.certified and event.epoch != state.work.number:
-        return beginning(state.work, event)
-    return work_of(state, pins, event)
+    state.work = work
 
 
 def _check_role(rule: Rule, pins: Pins, event: Event, payload: Any) -> None:

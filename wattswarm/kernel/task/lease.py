@@ -60,12 +60,16 @@ def renew(turn: Turn, payload: TaskClaimRenewed) -> None:
 
 def release(turn: Turn, payload: TaskClaimReleased) -> None:
     """The author's live lease ends now."""
-    tenure = tenures(turn.work, payload.role).get(turn.author)
-    if tenure is not None and tenure.released == payload.execution_id:
-        if all(lease.execution_id != payload.execution_id for lease in tenure.leases):
-            return
+    if _released(tenures(turn.work, payload.role).get(turn.author), payload.execution_id):
+        return
     need_lease(turn, payload.role, payload.execution_id)
     give_back(turn, payload.role, payload.execution_id)
+
+
+def _released(tenure: Tenure | None, execution_id: str) -> bool:
+    if tenure is None or tenure.released != execution_id:
+        return False
+    return all(lease.execution_id != execution_id for lease in tenure.leases)
 
 
 def give_back(turn: Turn, role: str, execution_id: str) -> None:

@@ -6,6 +6,9 @@ A sealed vote names its voter, task, epoch and round, so it opens for nobody els
 from __future__ import annotations
 
 import re
+from typing import Literal
+
+from msgspec import Struct
 
 from wattswarm.kernel.codec import sha256
 from wattswarm.kernel.limits import salt_hex_chars_min
@@ -19,24 +22,25 @@ from wattswarm.kernel.task.wording import moment, short
 _salt = re.compile(rf"[0-9a-fA-F]{{{salt_hex_chars_min},}}")
 
 
-def commit_hash(
-    task: bytes,
-    epoch: int,
-    attempt: int,
-    voter: bytes,
-    candidate_hash: bytes,
-    *,
-    approve: bool,
-    salt: str,
-    verifier_result_hash: str,
-) -> bytes:
-    """What a VOTE_COMMIT says in place of the vote: SHA-256 of the text of docs/protocol.md §5."""
-    vote = "approve" if approve else "reject"
-    text = (
-        f"wattswarm/vote/v1|{task.hex()}|{epoch}|{attempt}|{voter.hex()}|{candidate_hash.hex()}|{vote}|{salt}"
-        f"|{verifier_result_hash}"
-    )
-    return sha256(text.encode())
+class Ballot(Struct, frozen=True):
+    """All that a vote is. ``attempt``: the round; ``salt``: at least 32 random hex digits."""
+
+    task: bytes
+    epoch: int
+    attempt: int
+    voter: bytes
+    candidate_hash: bytes
+    vote: Literal["approve", "reject"]
+    salt: str
+    verifier_result_hash: str
+
+    def commit_hash(self) -> bytes:
+        """What a VOTE_COMMIT says in place of the vote."""
+        text = (
+            f"wattswarm/vote/v1|{self.task.hex()}|{self.epoch}|{self.attempt}|{self.voter.hex()}"
+            f"|{self.candidate_hash.hex()}|{self.vote}|{self.salt}|{self.verifier_result_hash}"
+        )
+        return sha256(text.encode())
 
 
 def commit(turn: Turn, payload: VoteCommit) -> None:
@@ -108,19 +112,19 @@ def _check_opens(turn: Turn, payload: VoteReveal, vote: Vote) -> None:
     """Whether the reveal says what the voter's commit of this round sealed."""
     if _salt.fullmatch(payload.salt) is None:
         raise Refused("salt_form", f"the salt must be at least {salt_hex_chars_min} hex digits")
-    opened = commit_hash(
+    ballot = Ballot(
         turn.pins.task,
         turn.work.number,
         turn.work.attempt,
         turn.author,
         payload.candidate_hash,
-        approve=payload.vote == "approve",
-        salt=payload.salt,
-        verifier_result_hash=payload.verifier_result_hash,
+        payload.vote,
+        payload.salt,
+        payload.verifier_result_hash,
     )
     sealed_result = vote.result_hash or payload.verifier_result_hash
     if (
-        opened != vote.commit_hash
+        ballot.commit_hash() != vote.commit_hash
         or payload.candidate_hash != vote.candidate_hash
         or payload.verifier_result_hash != sealed_result
     ):
