@@ -20,7 +20,7 @@ from wattswarm.kernel.payloads import judge, work
 from wattswarm.kernel.payloads.fields import Payload, SignerSignature
 from wattswarm.kernel.reasons import Reason
 from wattswarm.kernel.task.candidate import candidate_hash
-from wattswarm.kernel.task.vote import commit_hash
+from wattswarm.kernel.task.vote import Ballot
 
 author_count = 16
 finalizer_count = 4
@@ -105,7 +105,7 @@ class Swarm:
             policy["policy_version"],
             binding["policy_hash"],
         )
-        sealed = commit_hash(task, 1, 1, verifier.node_id, chosen, "approve", salt, result_hash)
+        sealed = Ballot(task, 1, 1, verifier.node_id, chosen, "approve", salt, result_hash).commit_hash()
         digest = candidate.evidence_refs[0].digest
         return [
             self.say(verifier, work.TaskClaimed("verify", execution, self.now_ms + 4_000), task),

@@ -210,6 +210,15 @@ class Projector:
                 self.pins.keep(folded.pins)
         return rows
 
+    def changed_verdicts(self) -> list[tuple[bytes, bytes, Verdict]]:
+        """(stream, event id, verdict) of what was judged now and not plainly accepted."""
+        return [
+            (name, event_id, verdict)
+            for name, folded in self.folds.items()
+            for event_id, verdict in folded.verdicts.items()
+            if verdict.status != "accepted"
+        ]
+
 
 def _may_complete(events: Iterable[Event], row: StreamRow) -> bool:
     """Whether new ``events`` bring a proof, or the part that an unproven one of the log misses."""
@@ -224,15 +233,6 @@ def _proposal(events: Sequence[Event], epoch: int, wanted: bytes) -> Event | Non
         if candidate_hash(event.author, event.payload.candidate) == wanted:
             return event
     return None
-
-    def changed_verdicts(self) -> list[tuple[bytes, bytes, Verdict]]:
-        """(stream, event id, verdict) of what was judged now and not plainly accepted."""
-        return [
-            (name, event_id, verdict)
-            for name, folded in self.folds.items()
-            for event_id, verdict in folded.verdicts.items()
-            if verdict.status != "accepted"
-        ]
 
 
 def facts_of(folded: Folded) -> TaskFacts | None:

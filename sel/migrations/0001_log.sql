@@ -111,7 +111,7 @@ CREATE TRIGGER finality_votes_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON
 
 -- The one row that every writer locks.
 CREATE TABLE log_head (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
     network_id bytea,
     node_id bytea,
     seq bigint NOT NULL DEFAULT 0,
