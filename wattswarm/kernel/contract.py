@@ -335,7 +335,7 @@ def parse_contract(value: object) -> TaskContract:
     try:
         contract = msgspec.convert(value, TaskContract, builtin_types=(bytes,))
     except msgspec.ValidationError as error:
-        raise refused(wire_shape.problems(value, "contract", error), value) from None
+        raise refused(wire_shape, value, error) from None
     rules_hold(contract)
     return contract
 
@@ -344,13 +344,18 @@ def rules_hold(contract: TaskContract) -> None:
     """Check the rules that types cannot say. Raises ``Refused("contract_invalid")`` with all their problems."""
     problems = [problem for rule in rules for problem in rule.problems(contract)]
     if problems:
-        raise refused(problems, None)
+        raise _refusal(problems)
 
 
-def refused(problems: list[Problem], document: object) -> Refused:
-    """The refusal of a contract; with a ``document``, also what the rules say of its well-shaped fields."""
-    if isinstance(document, dict):
-        problems = problems + _rules_beside(problems, document)
+def refused(shape: Shape, document: object, error: msgspec.ValidationError) -> Refused:
+    """The refusal of a document that is not of the contract's type: faults of shape, and of the rules beside them."""
+    problems = shape.problems(document, "contract")
+    if isinstance(document, dict) and is_json_value(document):
+        problems += _rules_beside(problems, document)
+    return _refusal(problems or [Problem("contract", str(error), "a task contract")])
+
+
+def _refusal(problems: list[Problem]) -> Refused:
     in_order = tuple(sorted(problems, key=lambda problem: problem.path))
     return Refused("contract_invalid", "the task contract is refused", in_order)
 

@@ -95,7 +95,7 @@ def contract_from_json(value: object) -> dict[str, Any]:
     try:
         contract = msgspec.convert(document, TaskContract, builtin_types=(bytes,))
     except msgspec.ValidationError as error:
-        raise refused(_draft_shape.problems(document, "contract", error), document) from None
+        raise refused(_draft_shape, document, error) from None
     rules_hold(contract)
     assert isinstance(document, dict)
     return document

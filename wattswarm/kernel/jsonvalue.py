@@ -7,6 +7,7 @@ rules of docs/protocol.md §1.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import isfinite
 from typing import Final
 
@@ -16,6 +17,7 @@ from wattswarm.kernel.codec import INT_MAX, INT_MIN
 from wattswarm.kernel.limits import codec_depth_max
 
 INT64_MAX: Final = (1 << 63) - 1
+_NAME_CHARS_MAX: Final = 64
 
 
 def is_json_value(value: object, depth_max: int = codec_depth_max) -> bool:
@@ -40,6 +42,29 @@ def is_json_value(value: object, depth_max: int = codec_depth_max) -> bool:
     if isinstance(value, (list, tuple)):
         return all(is_json_value(item, depth_max - 1) for item in value)
     return False
+
+
+def path_step(step: str | int) -> str:
+    """One step of a path in an error message: ``.name``, cut at 64 characters, or ``[number]``."""
+    return f"[{step}]" if isinstance(step, int) else f".{step[:_NAME_CHARS_MAX]}"
+
+
+def not_json(value: object, path: str = "", depth_max: int = codec_depth_max) -> Iterator[tuple[str, str]]:
+    """(path, what was found) of each part of ``value`` that keeps it from being JSON; paths as ``a.b[0]``."""
+    if not isinstance(value, (dict, list, tuple)):
+        if not is_json_value(value):
+            yield path, describe(value)
+    elif depth_max == 0:
+        yield path, "nesting too deep"
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if is_json_value(key) and isinstance(key, str):
+                yield from not_json(item, (path + path_step(key)).lstrip("."), depth_max - 1)
+            else:
+                yield path, f"a name that is {describe(key)}"
+    else:
+        for number, item in enumerate(value):
+            yield from not_json(item, path + path_step(number), depth_max - 1)
 
 
 def _is_text(text: str) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, Final
 import jsonschema_rs
 import msgspec
 
-from wattswarm.kernel.jsonvalue import INT64_MAX, count_values, describe, is_json_value
+from wattswarm.kernel.jsonvalue import INT64_MAX, count_values, describe, is_json_value, path_step
 from wattswarm.kernel.limits import (
     extreme_numbers_max,
     schema_bytes_max,
@@ -149,7 +149,7 @@ def _children(schema: dict[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
                 yield how, f"/{keyword}/{number}", f".{keyword}[{number}]", item
         elif shape == "map" and isinstance(inner, dict):
             for name, item in inner.items():
-                yield how, f"/{keyword}/{_escape(name)}", f".{keyword}.{name}", item
+                yield how, f"/{keyword}/{_escape(name)}", f".{keyword}{path_step(name)}", item
 
 
 class _Document:
@@ -313,7 +313,7 @@ def _too_extreme(value: object) -> bool:
 
 
 def _problem_of(error: jsonschema_rs.ValidationError, path: str) -> Problem:
-    where = path + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.instance_path)
+    where = path + "".join(map(path_step, error.instance_path))
     message = error.message if len(error.message) <= 300 else error.message[:300] + "…"
     return Problem(where, describe(error.instance), f"what the schema says: {message}")
 

@@ -14,11 +14,10 @@ from typing import Any, Final
 import jsonschema_rs
 import msgspec
 
-from wattswarm.kernel.jsonvalue import INT64_MAX, describe, is_json_value
+from wattswarm.kernel.jsonvalue import INT64_MAX, describe, not_json, path_step
 from wattswarm.kernel.refusal import Problem
 
 _PROBLEMS_MAX: Final = 32
-_NAME_CHARS_MAX: Final = 64
 
 
 def json_schema_of(struct: type[msgspec.Struct]) -> dict[str, Any]:
@@ -48,18 +47,14 @@ class Shape:
         self.schema = source if isinstance(source, dict) else json_schema_of(source)
         self._validator = jsonschema_rs.Draft202012Validator(self.schema, offline=True)
 
-    def problems(self, value: object, root: str, error: msgspec.ValidationError | None = None) -> list[Problem]:
-        """The faults of ``value``; ``root`` is what a path at the top is called.
-
-        ``error`` is the struct's own complaint; it is passed on if nothing else is found to say.
-        """
-        if not is_json_value(value):
-            return [Problem(root, "bytes, a number beyond 64 bits, or nesting too deep", "JSON values")]
-        problems = list(_fractions_for_integers(self.schema, value, []))
-        for fault in islice(self._validator.iter_errors(value), _PROBLEMS_MAX):
-            problems.extend(self._read(fault, root))
-        if not problems and error is not None:
-            problems.append(Problem(root, str(error), "what the field's type says"))
+    def problems(self, value: object, root: str) -> list[Problem]:
+        """The faults of ``value`` in the order of their paths; ``root`` is what the path of the whole is called."""
+        foreign = islice(not_json(value), _PROBLEMS_MAX)
+        problems = [Problem(path or root, found, "a value that JSON has") for path, found in foreign]
+        if not problems:
+            problems += _fractions_for_integers(self.schema, value, [])
+            for fault in islice(self._validator.iter_errors(value), _PROBLEMS_MAX):
+                problems += self._read(fault, root)
         return sorted(problems[:_PROBLEMS_MAX], key=lambda problem: problem.path)
 
     def _read(self, fault: jsonschema_rs.ValidationError, root: str) -> list[Problem]:
@@ -69,7 +64,7 @@ class Shape:
             fields = ", ".join(sorted(_section(self.schema, fault.schema_path)["properties"]))
             unknown = sorted(kind.unexpected)[:_PROBLEMS_MAX]
             return [
-                Problem(_path([*where, name[:_NAME_CHARS_MAX]], root), "a field that is not known", f"one of {fields}")
+                Problem(_path([*where, name], root), "a field that is not known", f"one of {fields}")
                 for name in unknown
             ]
         if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
@@ -89,8 +84,7 @@ def _section(schema: dict[str, Any], schema_path: list[str | int]) -> dict[str, 
 
 
 def _path(steps: list[str | int], root: str) -> str:
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
-    return text.lstrip(".") or root
+    return "".join(map(path_step, steps)).lstrip(".") or root
 
 
 _types: dict[str, str] = {
@@ -114,8 +108,8 @@ def _wanted(section: dict[str, Any]) -> str:
 
 
 def _fractions_for_integers(section: dict[str, Any], value: Any, where: list[str | int]) -> Iterator[Problem]:
-    """1.0 where an integer belongs: JSON Schema would let it pass."""
-    if type(value) is float and _wants_integer(section):
+    """1.0 where an integer belongs: JSON Schema lets it pass, the protocol does not."""
+    if type(value) is float and value.is_integer() and _wants_integer(section):
         yield Problem(_path(where, ""), describe(value), _wanted(section))
     elif isinstance(value, dict):
         for name, inner in section.get("properties", {}).items():
