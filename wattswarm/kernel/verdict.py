@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+message_chars_max = 2_000
+
 
 class Verdict(msgspec.Struct, frozen=True):
     """``reason`` is a stable lower-case slug, ``message`` a sentence with the numbers, for people."""
@@ -31,5 +33,13 @@ UNSUPPORTED = Verdict(
 
 
 def refused(reason: str, message: str) -> Verdict:
-    """The verdict on an event that the rules do not accept."""
+    """The verdict on an event that the rules do not accept.
+
+    Messages quote what strangers wrote, and end up in databases and on terminals: they are cut to
+    ``message_chars_max``, and what cannot be printed is replaced.
+    """
+    if len(message) > message_chars_max:
+        message = message[: message_chars_max - 1] + "…"
+    if not message.isprintable():
+        message = "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in message)
     return Verdict("refused", reason, message)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from wattswarm.kernel.limits import error_message_bytes_max, error_namespace_bytes_max, retry_horizon_ms_max
+from wattswarm.kernel.limits import error_namespace_bytes_max, retry_horizon_ms_max
 from wattswarm.kernel.payloads.course import (
     TaskError,
     TaskExpired,
@@ -39,12 +39,6 @@ def error(turn: Turn, payload: TaskError) -> None:
                     "custom_reason",
                     f"{name} has {size} bytes; code 999 needs 1 to {error_namespace_bytes_max}",
                 )
-        size = len((payload.custom_reason_message or "").encode())
-        if size > error_message_bytes_max:
-            raise Refused(
-                "custom_reason",
-                f"custom_reason_message has {size} bytes, at most {error_message_bytes_max} are allowed",
-            )
     for role in ("propose", "verify"):
         give_back(turn, role, payload.execution_id)
 

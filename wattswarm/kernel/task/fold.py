@@ -105,9 +105,9 @@ rules: dict[type[Payload], Rule] = dict(
 
 
 def new_state(pins: Pins, decisions: Iterable[Decision]) -> TaskState:
-    """A task that just began, with pass 1's facts (each once, in any order)."""
-    facts = sorted(decisions, key=lambda decision: (decision.epoch, decision.candidate_hash))
-    return TaskState(facts, pins.continuous, Epoch(1, pins.creation.created_at))
+    """A task that just began, with pass 1's facts in any order; one that is told twice is one."""
+    facts = {(decision.epoch, decision.candidate_hash): decision for decision in decisions}
+    return TaskState([facts[place] for place in sorted(facts)], pins.continuous, Epoch(1, pins.creation.created_at))
 
 
 def decision_of(certificate: DecisionCertificate) -> Decision:
