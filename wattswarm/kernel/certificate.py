@@ -186,11 +186,10 @@ def _parse_fork(first: Any, second: Any, network: Network) -> ForkCertificate:
 # -- proof ---------------------------------------------------------------------------------------------------------
 
 
-def verify_certificate(certificate: Certificate, network: Network, *, events_verified: bool = False) -> None:
+def verify_certificate(certificate: Certificate, network: Network) -> None:
     """Whether the certificate proves what it says. Raises ``Refused``.
 
-    Raises ``NotYetKnown`` while the membership version or the author that it names is not known. With
-    ``events_verified`` the caller has checked the signatures of the certificate's events already.
+    Raises ``NotYetKnown`` while the membership version or the author that it names is not known.
     """
     events: tuple[Event, ...] = ()
     match certificate:
@@ -202,7 +201,7 @@ def verify_certificate(certificate: Certificate, network: Network, *, events_ver
         case ForkCertificate():
             _verify_fork(certificate, network)
             events = (certificate.first, certificate.second)
-    for event in () if events_verified else events:
+    for event in events:
         if not signature_holds(event):
             raise Refused("bad_signature", f"the signature of {event.kind} {event.id.hex()[:16]}… is not its author's")
 

@@ -35,7 +35,7 @@ def sign(keys: identity.Keypair, statement: bytes) -> bytes:
 
 def vote_holds(signer: bytes, statement: bytes, signature: bytes) -> bool:
     """Whether ``signature`` is ``signer``'s over the statement. Its role is asked about elsewhere."""
-    return identity.verify_remembered(signer, statement, signature)
+    return identity.verify(signer, statement, signature)
 
 
 def make_proof(membership: Membership, signatures: Mapping[bytes, bytes]) -> FinalityProof | None:

@@ -7,11 +7,11 @@ fixes those cases, because an implementation that accepts one of them would disa
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final
 
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 from nacl.exceptions import CryptoError
 
+verified_kept_max = 16_384
 node_id_bytes = 32
 signature_bytes = 64
 
@@ -33,8 +33,12 @@ class Keypair:
         return f"Keypair({self.node_id.hex()})"
 
 
+@lru_cache(maxsize=verified_kept_max)
 def verify(node_id: bytes, message: bytes, signature: bytes) -> bool:
-    """Whether ``signature`` is ``node_id``'s over ``message``. Never raises for bad bytes."""
+    """Whether ``signature`` is ``node_id``'s over ``message``. Never raises for bad bytes.
+
+    Remembers its last answers: one signature is met as an event's, in a certificate and in a proof.
+    """
     if len(signature) != signature_bytes or len(node_id) != node_id_bytes:
         return False
     try:
@@ -42,12 +46,3 @@ def verify(node_id: bytes, message: bytes, signature: bytes) -> bool:
     except (CryptoError, ValueError):
         return False
     return True
-
-
-_remembered_max: Final = 4096
-
-
-@lru_cache(maxsize=_remembered_max)
-def verify_remembered(node_id: bytes, message: bytes, signature: bytes) -> bool:
-    """``verify`` that remembers its newest answers: a quorum's signatures arrive alone, and again in its proof."""
-    return verify(node_id, message, signature)

@@ -249,7 +249,7 @@ def check_quorum(signatures: Sequence[SignerSignature], membership: Membership, 
             f"{len(membership.having('finalizer'))} finalizers of membership version {membership.number}",
         )
     for entry in signatures:
-        if not identity.verify_remembered(entry.signer_node_id, message, entry.signature_hex):
+        if not identity.verify(entry.signer_node_id, message, entry.signature_hex):
             raise Refused("bad_signature", f"{what}: the signature of {entry.signer_node_id.hex()[:16]}… does not hold")
 
 

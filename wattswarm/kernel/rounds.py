@@ -218,7 +218,7 @@ def sign(book: Book, network: Network, node: bytes, payload: MembershipSigned) -
     if not _check_signing(book, membership, node, payload.phase, payload.round, payload.membership_hash):
         return
     message = signed_bytes(network.network_id, payload.phase, payload.previous, payload.round, payload.membership_hash)
-    if not identity.verify_remembered(node, message, payload.signature):
+    if not identity.verify(node, message, payload.signature):
         raise Refused("bad_signature", f"the {payload.phase} signature does not hold")
     signer = book.signers.setdefault(node.hex(), Signer())
     _put(signer.signed(payload.phase), Signed(payload.round, payload.membership_hash, payload.signature))
