@@ -25,10 +25,11 @@ class Knowledge:
     async def refresh(self, txn: Txn) -> Network:
         """The network with every membership version in the store (another process may have added some)."""
         if txn.head.memberships != len(self.network.versions) - 1:
-            for certificate in stored_certificates(await txn.membership_certificates(), self.network):
+            network = Network.of(self.network.genesis)
+            for certificate in stored_certificates(await txn.membership_certificates(), network):
                 assert isinstance(certificate, MembershipCertificate)
-                if certificate.id not in self.network.versions:
-                    self.network = self.network.with_version(certificate.update)
+                network = network.with_version(certificate.update)
+            self.network = network
         return self.network
 
 

@@ -18,6 +18,7 @@ import trio
 from sel.authoring import Author, ClockBehind, Guard, Request, write_own
 from sel.errors import StoreError, StoreUnavailable
 from sel.ingest import Knowledge, Taken, take_in
+from sel.lifetimes import single_error
 from sel.rows import LogHead, StreamRow
 from sel.store import Store, Txn
 from wattswarm.kernel import governance
@@ -273,7 +274,8 @@ async def open_log(
 ) -> AsyncIterator[Log]:
     """A log that serves until left. ``clock`` gives unix ms; ``recover`` brings a lost database back."""
     log = Log(store, network, keys, guard, clock, recover)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(log.serve)
-        yield log
-        nursery.cancel_scope.cancel()
+    with single_error():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log.serve)
+            yield log
+            nursery.cancel_scope.cancel()

@@ -16,6 +16,7 @@ import trio
 import trio_asyncio
 
 from sel.errors import StoreCorrupt, StoreUnavailable
+from sel.lifetimes import single_error
 from sel.migrate import migrate
 from sel.postgres import Connection
 from wattswarm.kernel.refusal import Refused
@@ -65,9 +66,9 @@ class Database:
         """Payloads of NOTIFY on ``channel``; the newest is kept when the reader is slow. Ends if the server goes."""
         send, receive = trio.open_memory_channel[str](64)
 
-        def heard(_connection: object, _pid: int, _channel: str, payload: str) -> None:
+        def heard(_connection: Any, _pid: int, _channel: str, payload: object) -> None:
             with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-                send.send_nowait(payload)
+                send.send_nowait(str(payload))
 
         def ended(_connection: object) -> None:
             send.close()
@@ -114,31 +115,32 @@ async def open_database(dsn: str, revive: Callable[[], None] | None = None) -> A
 
     ``revive`` (blocking) restarts the server that this process looks after, if it does.
     """
-    async with trio_asyncio.open_loop() as loop:
+    with single_error():
+        async with trio_asyncio.open_loop() as loop:
 
-        async def begin() -> Any:
-            pool = await asyncpg.create_pool(
-                dsn,
-                min_size=1,
-                max_size=connections_max,
-                timeout=connect_timeout_s,
-                command_timeout=None,
-                init=_prepare,
-            )
-            async with pool.acquire() as connection:
-                await migrate(connection)
-            return pool
+            async def begin() -> Any:
+                pool = await asyncpg.create_pool(
+                    dsn,
+                    min_size=1,
+                    max_size=connections_max,
+                    timeout=connect_timeout_s,
+                    command_timeout=None,
+                    init=_prepare,
+                )
+                async with pool.acquire() as connection:
+                    await migrate(connection)
+                return pool
 
-        try:
-            pool = await trio_asyncio.aio_as_trio(begin, loop=loop)()
-        except asyncpg.InvalidCatalogNameError as error:
-            raise StoreUnavailable(f"the database does not exist: {error}") from error
-        except asyncpg.InvalidAuthorizationSpecificationError as error:
-            raise StoreUnavailable(f"the database refuses the login: {error}") from error
-        except (*unavailable, ValueError) as error:
-            raise StoreUnavailable(_reason(error)) from error
-        try:
-            yield Database(pool, loop, dsn, revive)
-        finally:
-            with trio.CancelScope(shield=True), trio.move_on_after(5):
-                await trio_asyncio.aio_as_trio(pool.close, loop=loop)()
+            try:
+                pool = await trio_asyncio.aio_as_trio(begin, loop=loop)()
+            except asyncpg.InvalidCatalogNameError as error:
+                raise StoreUnavailable(f"the database does not exist: {error}") from error
+            except asyncpg.InvalidAuthorizationSpecificationError as error:
+                raise StoreUnavailable(f"the database refuses the login: {error}") from error
+            except (*unavailable, ValueError) as error:
+                raise StoreUnavailable(_reason(error)) from error
+            try:
+                yield Database(pool, loop, dsn, revive)
+            finally:
+                with trio.CancelScope(shield=True), trio.move_on_after(5):
+                    await trio_asyncio.aio_as_trio(pool.close, loop=loop)()

@@ -20,6 +20,19 @@ from wattswarm.kernel.verdict import Verdict
 
 T = TypeVar("T")
 sql = named("log")
+copy_rows_min = 64
+event_columns = (
+    "seq",
+    "event_id",
+    "author",
+    "author_seq",
+    "stream",
+    "epoch",
+    "hlc",
+    "kind",
+    "body",
+    "signature",
+)
 parked_max = (
     ("orphan", limits.parked_orphans_max),
     ("early", limits.parked_early_max),
@@ -34,6 +47,7 @@ class Connection(Protocol):
     async def fetchrow(self, query: str, *args: Any) -> Any: ...
     async def fetchval(self, query: str, *args: Any) -> Any: ...
     async def execute(self, query: str, *args: Any) -> str: ...
+    async def copy_records_to_table(self, table: str, *, records: Any, columns: Sequence[str]) -> str: ...
     def cursor(self, query: str, *args: Any, prefetch: int | None = None) -> Any: ...
     def transaction(self, *, isolation: Any = None, readonly: bool = False) -> AbstractAsyncContextManager[Any]: ...
 
@@ -84,7 +98,7 @@ def columns(rows: Iterable[Sequence[Any]], width: int) -> list[list[Any]]:
 
 
 def event_row(seq: int, event: Event) -> tuple[Any, ...]:
-    """An event as a row of ``events``."""
+    """An event as a row of ``events``, in the order of ``event_columns``."""
     return (
         seq,
         event.id,
@@ -228,7 +242,10 @@ class PgTxn:
         execute = self.connection.execute
         if changes.events:
             rows = [event_row(seq, event) for seq, event in enumerate(changes.events, self.head.seq + 1)]
-            await execute(sql["insert_events"], *columns(rows, 10))
+            if len(rows) < copy_rows_min:
+                await execute(sql["insert_events"], *columns(rows, 10))
+            else:
+                await self.connection.copy_records_to_table("events", records=rows, columns=event_columns)
         if changes.certificates:
             certificates = [(cert.id, cert.kind, cert.stream, cert.wire()) for cert in changes.certificates]
             await execute(sql["insert_certificates"], *columns(certificates, 4))

@@ -20,7 +20,7 @@ from wattswarm.kernel.payloads.work import CandidateProposed, TaskCreated
 from wattswarm.kernel.stream import Folded
 from wattswarm.kernel.task import fold as task_fold
 from wattswarm.kernel.task.candidate import candidate_hash
-from wattswarm.kernel.task.fold import Pins
+from wattswarm.kernel.task.fold import Pins, TaskState
 from wattswarm.kernel.verdict import Verdict
 
 pins_kept_max = 4096
@@ -237,7 +237,7 @@ def _proposal(events: Sequence[Event], epoch: int, wanted: bytes) -> Event | Non
 
 def facts_of(folded: Folded) -> TaskFacts | None:
     """The query columns of a task's fold."""
-    if folded.pins is None or folded.state is None:
+    if folded.pins is None or not isinstance(folded.state, TaskState):
         return None
     pins = folded.pins
     return TaskFacts(

@@ -120,9 +120,9 @@ def judge(network: Network, certificates: Iterable[Certificate]) -> tuple[Networ
             network = network.with_version(certificate.update)
         todo = [certificate for certificate in todo if certificate.id not in network.versions]
     forks: dict[bytes, int] = {}
-    for certificate in certificates:
-        if isinstance(certificate, ForkCertificate):
-            forks[certificate.author] = min(certificate.seq, forks.get(certificate.author, certificate.seq))
+    for fork in certificates:
+        if isinstance(fork, ForkCertificate):
+            forks[fork.author] = min(fork.seq, forks.get(fork.author, fork.seq))
     removed = {node for version in network.versions.values() for node in version.until}
     voids = {}
     for author in forks.keys() | removed:
@@ -172,7 +172,8 @@ async def _streams(connection: Connection, network_id: bytes) -> AsyncIterator[t
 
 
 async def _write_folds(connection: Connection, folds: list[Folded], head: LogHead) -> None:
-    rows, verdicts = [], []
+    rows: list[tuple[Any, ...]] = []
+    verdicts: list[tuple[Any, ...]] = []
     for folded in folds:
         data, digest = folded.encoded() or (None, None)
         head.swap_root(folded.stream, None, digest)
@@ -277,7 +278,7 @@ async def _verify_rows(
             if event.author_seq < voids.get(event.author, event.author_seq + 1):
                 live_sum, live = (live_sum + id_as_number(event.id)) % sum_modulus, live + 1
         seqs = {row[1]: row[0] for row in page}
-        for bad in await bad_signatures(events, limiter):
+        for bad in await bad_signatures(events, (), limiter):
             report.blame(seqs.get(bad.id, 0), bad.id, "the signature is not the author's")
         report.events += len(page)
         progress(report.events)

@@ -154,7 +154,7 @@ async def import_log(log: Log, file: BinaryIO, progress: Callable[[ImportReport]
                     damaged, batch = refusal, None
                 if batch is None:
                     break
-                bad = {event.id for event in await verify(batch[0], limiter)}
+                bad = {event.id for event in await verify(batch[0], batch[1], limiter)}
                 for event in batch[0]:
                     if event.id in bad:
                         report.reject(event.author_seq, f"event {event.id.hex()}: the signature is not its author's")
