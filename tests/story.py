@@ -9,7 +9,7 @@ from tests.cast import digest_of, proposal
 from tests.voice import Ballots, Voice
 from wattswarm.kernel.certificate import DecisionCertificate
 from wattswarm.kernel.event import Event
-from wattswarm.kernel.task.fold import Decision, TaskState, apply, decision_of, new_state
+from wattswarm.kernel.task.fold import Decision, TaskState, apply, decision_of, encode_state, new_state
 from wattswarm.kernel.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -36,6 +36,27 @@ class Story(Voice):
         verdict = self.tell(said)
         assert verdict.status == "accepted", verdict
         return said
+
+    def accepts(self, *events: Event) -> None:
+        """Every one of them must be accepted, and change the state."""
+        for said in events:
+            before = encode_state(self.state)
+            self.told(said)
+            assert encode_state(self.state) != before, f"{said.kind} changed nothing"
+
+    def ignores(self, said: Event) -> None:
+        """A repeat of what already holds: accepted, and nothing changes, no budget either."""
+        before = encode_state(self.state)
+        self.told(said)
+        assert encode_state(self.state) == before
+
+    def refuses(self, said: Event, reason: str, *words: str) -> None:
+        """Refused for that reason, in a sentence with those words, and nothing changes."""
+        before = encode_state(self.state)
+        verdict = self.tell(said)
+        assert (verdict.status, verdict.reason) == ("refused", reason), verdict
+        assert [word for word in words if word not in verdict.message] == [], verdict.message
+        assert encode_state(self.state) == before
 
     def decide_with(self, *certificates: DecisionCertificate) -> None:
         """Begin the state anew with pass 1's facts of ``certificates``; nothing is told yet."""

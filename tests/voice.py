@@ -184,7 +184,7 @@ class Voice:
             self.world.node(voter or name),
             chosen,
             vote,
-            salt or salt_of(name),
+            salt_of(name) if salt is None else salt,
             result_hash(name, candidate),
         )
         payload = judge.VoteCommit(
@@ -213,7 +213,7 @@ class Voice:
             "execution_id": f"{name}-verify",
             "verifier_result_hash": result_hash(name, candidate),
             "vote": vote,
-            "salt": salt or salt_of(name),
+            "salt": salt_of(name) if salt is None else salt,
         }
         return self.say(name, judge.VoteReveal(**(fields | changes)), at_ms)
 
