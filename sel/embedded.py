@@ -40,7 +40,7 @@ from sel.cluster import (
     unusable,
 )
 from sel.errors import StoreUnavailable
-from sel.liveness import answers, descriptors, fits, postmaster, reachable, says_ready, socket_name
+from sel.liveness import answers, descriptors, fits, postmaster, reachable, socket_name
 
 poll_s = 0.003
 log_bytes_max = 1024 * 1024
@@ -127,7 +127,6 @@ class EmbeddedPostgres:
             with _whole(self._pg / "server.lock") as held:
                 if held is not None:
                     self._child = _start(self._pg, held, deadline)
-                    return
             if answers(self._pg / "data"):
                 return
             if time.monotonic() > deadline:
@@ -255,6 +254,7 @@ def _whole(path: Path) -> Iterator[int | None]:
 
 
 def _start(pg: Path, held: int, deadline: float) -> subprocess.Popen[bytes]:
+    """Start the server and wait until it answers, or is killed by somebody: then it is worth another try."""
     account = server_account()
     binaries = programs(account)
     data = ensure_cluster(pg, binaries, account, held)
@@ -262,8 +262,10 @@ def _start(pg: Path, held: int, deadline: float) -> subprocess.Popen[bytes]:
     child, said_from = _spawn(pg, data, binaries, account, held)
     # The parent must collect it whenever it ends, also when this process has long stopped using it.
     threading.Thread(target=child.wait, name="collect-postgres", daemon=True).start()
-    while not (says_ready(data) and answers(data)):
-        if child.poll() is not None:
+    while not answers(data):
+        if child.poll() == -signal.SIGKILL:
+            break
+        if child.returncode is not None:
             said = _tail(pg / "server.log", said_from)
             raise diagnosed(f"the PostgreSQL server of {pg} did not start", said, pg)
         if time.monotonic() > deadline:

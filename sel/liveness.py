@@ -64,6 +64,8 @@ def postmaster(data: Path) -> int | None:
 
 def answers(data: Path) -> bool:
     """Whether the server takes clients now: log in as one, and out (PostgreSQL's frontend/backend protocol 3.0)."""
+    if not _says_ready(data):
+        return False  # it would refuse, and log that it did
     asked = b"user\0%b\0database\0%b\0\0" % (role.encode(), database.encode())
     said = b""
     try:
@@ -80,7 +82,7 @@ def answers(data: Path) -> bool:
     return said.startswith(b"E") and b"\0C57P0" not in said
 
 
-def says_ready(data: Path) -> bool:
+def _says_ready(data: Path) -> bool:
     """What the server wrote last about itself: a cheap hint when to ask it, never a proof."""
     try:
         lines = (data / "postmaster.pid").read_text().split("\n")
