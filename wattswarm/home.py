@@ -113,10 +113,10 @@ def _network(path: Path, keys: Keypair, now_ms: int, genesis: Genesis | None) ->
     return made
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a private file so that it is there whole or not at all, also after a crash."""
+def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write a file, private unless ``mode`` says else, so that it is there whole or not at all, also after a crash."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(content)

@@ -111,3 +111,8 @@ async def _claim(database: Database, home: Home, config: Config) -> None:
             f"the database {where} holds the log of node {owner[1].hex()[:16]}… on network {owner[0].hex()[:16]}…, "
             f"not of this node ({mine[1].hex()[:16]}… on {mine[0].hex()[:16]}…): give each node a database of its own"
         )
+
+
+def home_exists(config: Config) -> bool:
+    """Whether a node lives in the configured state directory."""
+    return homes.exists(config.state_dir)

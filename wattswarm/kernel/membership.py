@@ -109,7 +109,8 @@ class Network:
         return min(self.versions.values(), key=lambda version: (-version.number, version.hash))
 
     @cached_property
-    def _authors(self) -> frozenset[bytes]:
+    def authors(self) -> frozenset[bytes]:
+        """Everybody who is a member of some known version."""
         return frozenset(node for version in self.versions.values() for node in version.members)
 
     @cached_property
@@ -122,7 +123,7 @@ class Network:
 
     def knows_author(self, node: bytes) -> bool:
         """Whether ``node`` is a member of some known version."""
-        return node in self._authors
+        return node in self.authors
 
     def until(self, node: bytes) -> int | None:
         """The last author_seq of ``node`` that counts, if a known version removed it: the least such."""

@@ -1,0 +1,1 @@
+"""The ``wattswarm`` command: one file per group of commands. Thin: parse, call, show."""

@@ -1,0 +1,142 @@
+"""What people ask about tasks and tell them: submission, the decision, stops, feedback - over an open log.
+
+Reads folds and authors events; knows nothing of terminals or HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from sel.log import Log, TaskRecord
+from sel.views import hex_bytes
+from wattswarm.kernel.certificate import DecisionCertificate
+from wattswarm.kernel.contract import parse_contract
+from wattswarm.kernel.contract_draft import contract_from_json, decidability_warnings
+from wattswarm.kernel.event import Draft, Event
+from wattswarm.kernel.membership import Membership
+from wattswarm.kernel.payloads.course import TaskFeedbackReported, TaskKilled, TaskStopped, TaskSuspended
+from wattswarm.kernel.payloads.work import CandidateProposed, TaskCreated
+from wattswarm.kernel.policy import policy_hash_matches
+from wattswarm.kernel.refusal import Problem, Refused
+from wattswarm.kernel.task.candidate import candidate_hash
+from wattswarm.kernel.task.state import TaskState, status
+from wattswarm.kernel.task.vote import tally
+
+halts = {"stop": TaskStopped, "suspend": TaskSuspended, "kill": TaskKilled}
+
+
+async def submit(log: Log, document: object) -> tuple[Event, list[str]]:
+    """Author the TASK_CREATED of a user's contract. Returns it, and warnings why the task may never be decided.
+
+    Raises ``Refused`` naming every fault of the contract.
+    """
+    contract = contract_from_json(document)
+    parsed = parse_contract(contract)
+    binding = parsed.acceptance.verifier_policy
+    if not policy_hash_matches(binding):
+        raise Refused(
+            "policy_hash",
+            "the contract binds a policy under a hash that is not its own",
+            (Problem("acceptance.verifier_policy.policy_hash", binding.policy_hash, "the hash of `policy list`"),),
+        )
+    membership = log.network.current
+    roles = ("proposer", "verifier", "committer", "finalizer")
+    warnings = decidability_warnings(parsed, {role: len(membership.having(role)) for role in roles})
+    created = (await log.author(Draft(TaskCreated(contract, membership.hash), None, 1)))[0]
+    return created, warnings
+
+
+async def halt(log: Log, reference: str, how: str, reason: str) -> Event:
+    """Author a TASK_STOPPED, TASK_SUSPENDED or TASK_KILLED (``how``: stop, suspend, kill)."""
+    stream = await log.resolve(reference)
+    record = await log.task(stream)
+    return (await log.author(Draft(halts[how](reason), stream, _state(record).epoch)))[0]
+
+
+def feedback_text(stream: bytes, epoch: int, reason: str, timestamp: int) -> str:
+    """The text that a task's authority signs to report a BAD decision (docs/protocol.md §6)."""
+    return f"{stream.hex()}|{epoch}|BAD|{reason}|{timestamp}"
+
+
+async def report_feedback(log: Log, reference: str, said: TaskFeedbackReported, epoch: int) -> Event:
+    """Author a TASK_FEEDBACK_REPORTED. The authority's signature decides, whoever carries it."""
+    stream = await log.resolve(reference)
+    return (await log.author(Draft(said, stream, epoch)))[0]
+
+
+def _state(record: TaskRecord) -> TaskState:
+    assert isinstance(record.folded.state, TaskState)
+    return record.folded.state
+
+
+def decision(record: TaskRecord) -> dict[str, Any]:
+    """A task's decision, or what it waits for, as JSON-ready values."""
+    state, pins = _state(record), record.folded.pins
+    assert pins is not None
+    work = state.work
+    committed = work.candidates.get(work.committed) if work.committed else None
+    found: dict[str, Any] = {
+        "task_id": pins.contract.task_id,
+        "task": pins.task.hex(),
+        "state": status(state),
+        "epoch": state.epoch,
+        "committed_candidate_id": committed.candidate_id if committed else None,
+        "finalized_candidate_id": None,
+    }
+    certificates = [cert for cert in record.certificates if status(state) != "FORKED"]
+    if certificates:
+        found.update(_decided(max(certificates, key=lambda cert: cert.epoch), pins.membership))
+    else:
+        quorum = pins.contract.acceptance.quorum_threshold
+        best = max((tally(pins, work, name)[0] for name in work.candidates), default=0)
+        found["progress"] = {
+            "candidates": len(work.candidates),
+            "commits": len(work.votes),
+            "approvals": best,
+            "quorum_threshold": quorum,
+            "finality_votes": len(work.finality_votes),
+            "finality_threshold": pins.membership.finality_threshold,
+        }
+    return found
+
+
+def _decided(certificate: DecisionCertificate, membership: Membership) -> dict[str, Any]:
+    proposed = certificate.candidate.payload
+    assert isinstance(proposed, CandidateProposed)
+    return {
+        "finalized_candidate_id": proposed.candidate.candidate_id,
+        "candidate_hash": certificate.candidate_hash.hex(),
+        "final_commit_hash": certificate.id.hex(),
+        "decided_epoch": certificate.epoch,
+        "signers": [entry.signer_node_id.hex() for entry in certificate.proof.signatures],
+        "finality_threshold": membership.finality_threshold,
+        "finalizers": len(membership.having("finalizer")),
+        "output": hex_bytes(proposed.candidate.output),
+    }
+
+
+def candidate_events(record: TaskRecord) -> Mapping[bytes, Event]:
+    """Candidate hash -> the event that proposed it."""
+    return {
+        candidate_hash(event.author, event.payload.candidate): event
+        for event in record.events
+        if isinstance(event.payload, CandidateProposed)
+    }
+
+
+def watch_view(record: TaskRecord) -> dict[str, Any]:
+    """What ``task watch`` shows."""
+    found = decision(record)
+    names = ("task_id", "state", "committed_candidate_id", "finalized_candidate_id", "epoch")
+    return {**{name: found[name] for name in names}, **({"progress": found["progress"]} if "progress" in found else {})}
+
+
+def read_document(content: bytes, name: str) -> object:
+    """The JSON of a file. Raises ``Refused`` naming it."""
+    try:
+        return msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused("not_json", f"{name} is not JSON: {error}") from None
