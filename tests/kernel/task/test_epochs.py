@@ -141,8 +141,9 @@ def test_next_epoch_has_fresh_budgets_votes_leases_and_candidates() -> None:
     answer = story.propose("ada")
     story.accepts(story.claim("ada"), answer, *story.judge("ben", answer), story.reveal("ben", answer))
     end = ended(story)
-    story.accepts(story.claim("ada"))
-    fresh = Epoch(2, end.created_at)
+    claimed = story.claim("ada")
+    story.accepts(claimed)
+    fresh = Epoch(2, end.created_at, claimed.created_at)
     fresh.propose = story.state.work.propose
     assert story.state.work == fresh
     assert story.state.work.propose[story.world.node("ada")].held_ms == 5_000

@@ -19,6 +19,8 @@ from wattswarm.kernel.payloads.course import (
 from wattswarm.kernel.reasons import Reason
 from wattswarm.kernel.refusal import Refused
 from wattswarm.kernel.task.lease import give_back
+from wattswarm.kernel.task.pins import Pins
+from wattswarm.kernel.task.state import Epoch
 from wattswarm.kernel.task.turn import Turn, past
 from wattswarm.kernel.task.vote import tally
 from wattswarm.kernel.task.wording import moment, short
@@ -64,10 +66,11 @@ def schedule_retry(turn: Turn, payload: TaskRetryScheduled) -> None:
         )
     if turn.author in work.retries:
         return
-    why_not = round_goes_on(turn)
+    why_not = round_goes_on(turn.pins, work, turn.at)
     if why_not is not None:
         raise Refused("retry_not_due", f"round {work.attempt} goes on: {why_not}")
     work.retries[turn.author] = payload.run_at
+    work.moved_at = turn.at
     if len(work.retries) >= turn.pins.membership.third("committer"):
         work.attempt = payload.attempt
         work.run_at = min(work.retries.values())
@@ -75,17 +78,17 @@ def schedule_retry(turn: Turn, payload: TaskRetryScheduled) -> None:
         work.votes.clear()
 
 
-def round_goes_on(turn: Turn) -> str | None:
+def round_goes_on(pins: Pins, work: Epoch, at: int) -> str | None:
     """Why the round is not over and lost, or None: it has commits, none can still be opened, and no quorum."""
-    work, vote_terms = turn.work, turn.pins.contract.acceptance
+    vote_terms = pins.contract.acceptance
     if not work.votes:
         return "nobody has committed a vote"
     for voter, vote in work.votes.items():
         deadline = vote.committed_at + vote_terms.vote.reveal_deadline_ms
-        if vote.approves is None and not past(deadline, turn.at):
+        if vote.approves is None and not past(deadline, at):
             return f"{short(voter)} may reveal until {moment(deadline)}"
     for candidate in {vote.candidate_hash for vote in work.votes.values()}:
-        approvals, _ = tally(turn.pins, work, candidate)
+        approvals, _ = tally(pins, work, candidate)
         if approvals >= vote_terms.quorum_threshold:
             return f"candidate {short(candidate)} has the quorum of {vote_terms.quorum_threshold} approvals"
     return None

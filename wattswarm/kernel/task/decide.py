@@ -59,6 +59,7 @@ def vote_finality(turn: Turn, payload: FinalityVote) -> None:
         )
     if held is None:
         turn.work.finality_votes[turn.author] = state.FinalityVote(payload.candidate_hash, payload.signature)
+        turn.work.moved_at = turn.at
 
 
 def finalize(turn: Turn, payload: DecisionFinalized) -> None:

@@ -44,6 +44,7 @@ def claim(turn: Turn, payload: TaskClaimed) -> None:
     tenure.held_ms += payload.lease_until - turn.at
     tenure.leases.append(Lease(payload.execution_id, turn.at, payload.lease_until))
     held[turn.author] = tenure
+    turn.work.moved_at = turn.at
 
 
 def renew(turn: Turn, payload: TaskClaimRenewed) -> None:
@@ -81,6 +82,7 @@ def give_back(turn: Turn, role: str, execution_id: str) -> None:
             tenure.held_ms -= max(0, lease.until - turn.at)
             tenure.leases.remove(lease)
             tenure.released = execution_id
+            turn.work.moved_at = turn.at
             return
 
 

@@ -120,6 +120,7 @@ class Spent(Struct, array_like=True):
 class Epoch(Struct, omit_defaults=True):
     """The work of one epoch. ``attempt``: its round, from 1; ``run_at``: when the round is to be worked on.
 
+    ``moved_at``: created_at of the last event that took the work further: whose turn it is, is reckoned from there.
     ``results`` are in the order of the fold; ``attested``: digest -> who could read it; ``retries``: committers
     that scheduled the next round -> their run_at; ``committed``: the candidate of the first DECISION_COMMITTED.
     ``finalized``: a DECISION_FINALIZED was folded; ``ended_at``: when EPOCH_ENDED was, unix ms.
@@ -127,6 +128,7 @@ class Epoch(Struct, omit_defaults=True):
 
     number: int
     started_at: int
+    moved_at: int = 0
     propose: dict[bytes, Tenure] = field(default_factory=dict)
     verify: dict[bytes, Tenure] = field(default_factory=dict)
     candidates: dict[bytes, Candidate] = field(default_factory=dict)

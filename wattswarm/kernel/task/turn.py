@@ -82,9 +82,7 @@ def pay(turn: Turn, stage: str) -> None:
     Raises ``Refused`` if the epoch's bucket or the author's share of it is used up.
     """
     bucket, share = turn.pins.buckets[stage], turn.pins.shares[stage]
-    spent = turn.work.spent
-    own = spent.get(turn.author)
-    used = 0 if own is None else getattr(own, stage)
+    used = used_units_of(turn.work, turn.author, stage)
     if used >= share:
         raise Refused(
             "budget_share",
@@ -93,9 +91,14 @@ def pay(turn: Turn, stage: str) -> None:
     whole = used_units(turn.work, stage)
     if whole >= bucket:
         raise Refused("budget_spent", f"all {bucket} {stage} units of epoch {turn.work.number} are used")
-    if own is None:
-        own = spent[turn.author] = Spent()
-    setattr(own, stage, used + 1)
+    setattr(turn.work.spent.setdefault(turn.author, Spent()), stage, used + 1)
+    turn.work.moved_at = turn.at
+
+
+def used_units_of(work: Epoch, author: bytes, stage: str) -> int:
+    """Cost units of the stage that one author used in this epoch."""
+    spent = work.spent.get(author)
+    return 0 if spent is None else int(getattr(spent, stage))
 
 
 def used_units(work: Epoch, stage: str) -> int:
