@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from sel.admission import Admission
 from sel.ingest import Knowledge, changes_of
 from sel.projector import Projector
@@ -131,6 +133,8 @@ class _Batch:
         events: list[Event] = []
         try:
             for draft in drafts:
+                if draft.about_first:
+                    draft = msgspec.structs.replace(draft, task=events[0].id)  # noqa: PLW2901 - the same draft, placed
                 events.append(authored := await self._sign(draft))
                 verdict = (await self.projector.apply_own(authored.stream, [authored]))[0]
                 if verdict.status != "accepted":

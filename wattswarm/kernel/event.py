@@ -86,11 +86,13 @@ def _check_envelope(body: _Envelope) -> None:
     ):
         if value is not None and len(value) != 32:
             raise Malformed("field_size", f"{name}: found {len(value)} bytes, expected 32")
-    for name, number in (("author_seq", body.author_seq), ("hlc", body.hlc), ("epoch", body.epoch)):
-        if not 0 <= number <= codec.INT_MAX:
-            raise Malformed("field_range", f"{name}: found {number}, expected an unsigned 64-bit integer")
-    if body.author_seq > limits.author_seq_max:
-        raise Malformed("field_range", f"author_seq: found {body.author_seq}, expected at most {limits.author_seq_max}")
+    for name, number, most in (
+        ("author_seq", body.author_seq, limits.counter_max),
+        ("hlc", body.hlc, codec.INT_MAX),
+        ("epoch", body.epoch, limits.counter_max),
+    ):
+        if not 0 <= number <= most:
+            raise Malformed("field_range", f"{name}: found {number}, expected 0 to {most}")
     if (body.prev is None) != (body.author_seq == 0):
         raise Malformed("prev", "prev: expected null at author_seq 0 and only there")
     for name, text in (("protocol_version", body.protocol_version), ("kind", body.kind)):
@@ -173,11 +175,15 @@ def checked(body: bytes, signature: bytes, network_id: bytes) -> Event:
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """What an author wants to say; its place in the chain and its time come with the signature."""
+    """What an author wants to say; its place in the chain and its time come with the signature.
+
+    ``about_first``: about the task that the first draft of the same request creates, whose id only signing gives.
+    """
 
     payload: Payload
     task: bytes | None = None
     epoch: int = 0
+    about_first: bool = False
 
 
 def author(keys: identity.Keypair, network_id: bytes, seq: int, prev: bytes | None, clock: int, draft: Draft) -> Event:
