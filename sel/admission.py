@@ -37,6 +37,7 @@ class Admission:
         self.head: LogHead = txn.head.copy()
         self.chains: dict[bytes, Chain] = {}
         self.changed_chains: set[bytes] = set()
+        self.stirred: set[bytes] = set()
         self.pending: dict[bytes, Event] = {}
         self.at: dict[tuple[bytes, int], bytes] = {}
         self.outcomes: dict[bytes, Outcome] = {}
@@ -96,9 +97,7 @@ class Admission:
             return
         line = self.chains[event.author]
         if line.void_from is not None and line.voids(event.author_seq):
-            self.outcomes[event.id] = Void(line.void_from)
-            self.witnesses.append(event)
-            self._done_waiting(event)
+            await self._turn_away(event, line.void_from)
             return
         if event.created_at > self.now_ms + limits.clock_skew_tolerance_ms:
             self._wait(event, Waiting("early"), event.created_at - limits.clock_skew_tolerance_ms)
@@ -114,9 +113,17 @@ class Admission:
                 self.outcomes[event.id] = NotAdmitted(reason, message)
                 self._done_waiting(event)
 
+    async def _turn_away(self, event: Event, void_from: int) -> None:
+        """A void event is no part of the set, but what it carries may still prove something."""
+        self.outcomes[event.id] = Void(void_from)
+        self.witnesses.append(event)
+        self._done_waiting(event)
+        if isinstance(event.payload, MembershipUpdated):
+            await self.take_certificate(MembershipCertificate(event.payload))
+
     async def _enter(self, event: Event, line: Chain, head: chain.Head) -> None:
         line.head = head
-        self.changed_chains.add(event.author)
+        self._chain_moved(event.author)
         self.pending[event.id] = event
         self.at[event.author, event.author_seq] = event.id
         self.head.add_event(event)
@@ -141,13 +148,19 @@ class Admission:
             self.head.drop_event(event.id)
             self.chains[event.author].head = head
 
+    def _chain_moved(self, author: bytes) -> None:
+        """Note that a chain is to be written, and that what waits for it is to be placed again."""
+        self.changed_chains.add(author)
+        self.stirred.add(author)
+
     def _wait(self, event: Event, waiting: Waiting, due_ms: int = 0) -> None:
         self.outcomes[event.id] = waiting
         self.unpark.discard(event.id)
         self.park[event.id] = Parked(event, waiting.why, due_ms)
 
     def _done_waiting(self, event: Event) -> None:
-        if self.park.pop(event.id, None) is None and self.head.parked:
+        self.park.pop(event.id, None)
+        if self.head.parked:
             self.unpark.add(event.id)
 
     async def _settle_past(self) -> None:
@@ -159,42 +172,37 @@ class Admission:
         if unknown:
             self.at.update(await self.txn.ids_at(unknown))
         for event in past:
-            taken = self.at.get((event.author, event.author_seq))
+            void_from = self.chains[event.author].void_from
+            if void_from is not None and void_from <= event.author_seq:
+                await self._turn_away(event, void_from)
+                continue
+            taken = self.at[event.author, event.author_seq]
             if taken == event.id:
                 self.outcomes.setdefault(event.id, Duplicate())
                 self._done_waiting(event)
-            elif taken is not None:
+            else:
                 other = self.pending.get(taken) or await self._logged(taken)
                 await self.take_certificate(ForkCertificate.of(other, event))
-                self.outcomes[event.id] = Void(event.author_seq)
-                self.witnesses.append(event)
-                self._done_waiting(event)
+                await self._turn_away(event, event.author_seq)
 
     async def _logged(self, event_id: bytes) -> Event:
         body, signature = (await self.txn.wires([event_id]))[event_id]
         return parse(body, signature, self.network.network_id)
 
     async def _retry_parked(self, due: Iterable[bytes]) -> None:
-        """Place what waited for the chains that moved, for the clock, or for an author to become known."""
-        authors = set(due)
-        if not self.head.parked and not self.park:
-            return
-        authors |= self.changed_chains
-        done: set[bytes] = set()
-        while authors - done:
-            turn = authors - done
-            done |= turn
-            await self._load_chains(turn)
-            known = len(self.network.versions)
-            waiting = {parked.event.id: parked.event for parked in await self.txn.parked_of(turn)}
-            waiting.update({key: entry.event for key, entry in self.park.items() if entry.event.author in turn})
-            before = {author: self.chains[author].head.seq for author in turn}
+        """Place what waited for a chain that moved, for the clock, or for an author to become known, until all rest."""
+        authors = self.stirred.union(due)
+        while authors and (self.head.parked or self.park):
+            self.stirred = set()
+            await self._load_chains(authors)
+            waiting = {
+                parked.event.id: parked.event
+                for parked in await self.txn.parked_of(authors)
+                if parked.event.id not in self.unpark
+            }
+            waiting.update({key: entry.event for key, entry in self.park.items() if entry.event.author in authors})
             await self._place_all(sorted(waiting.values(), key=lambda event: event.author_seq))
-            moved = {author for author in turn if self.chains[author].head.seq != before[author]}
-            if len(self.network.versions) != known:
-                done.clear()
-                authors |= {entry.event.author for entry in self.park.values()}
-            authors |= self.changed_chains | moved
+            authors = self.stirred
 
     # -- certificates ---------------------------------------------------------------------------------------
 
@@ -231,6 +239,7 @@ class Admission:
 
     async def _new_membership(self, certificate: MembershipCertificate) -> None:
         self.network = self.network.with_version(certificate.update)
+        self.stirred.update(self.network.versions[certificate.id].members)
         self.head.memberships += 1
         waiting = {wire: parse_certificate(wire, self.network) for wire in await self.txn.parked_certificates()}
         waiting.update(self.park_certificates)
@@ -251,7 +260,7 @@ class Admission:
         if end is not None and end <= first_seq:
             return
         line.void_from = first_seq
-        self.changed_chains.add(author)
+        self._chain_moved(author)
         for event in [event for event in self.pending.values() if event.author == author]:
             if event.author_seq >= first_seq:
                 del self.pending[event.id]
