@@ -126,6 +126,13 @@ class AuthorGuard:
         wires = tuple((event.body, event.signature) for event in batch)
         self._write(Slot(self._slot.generation + 1, self._slot.inode, base_seq, base_id, wires))
 
+    def newest(self) -> Slot | None:
+        """What the file says, whatever it is worth; None if it is missing or damaged."""
+        try:
+            return self._read()
+        except Refused:
+            return None
+
     def create(self, seq: int = -1, event_id: bytes | None = None) -> None:
         """Make a new guard (for a new identity, or by ``node recover``) that stands at the given head."""
         self.close()
