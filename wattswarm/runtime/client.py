@@ -1,25 +1,27 @@
-"""The HTTP client for executors: bounded, with one deadline a call, and no trust in what comes back.
+"""The client of an executor: one deadline a call, every size bounded, and no trust in what comes back.
 
 A body is read in pieces and given up at ``body_bytes_max``; a server that trickles, hangs or streams for ever ends
 at the deadline. Redirects are not followed and proxies of the environment are not used. Every way to fail is a
-``RuntimeFailure`` whose ``kind`` says which.
+``RuntimeFailure`` whose ``kind`` says which. What an answer means for a task is the caller's business.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import ipaddress
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import Final, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
-import httpcore
 import msgspec
 import trio
 
 from wattswarm.kernel import limits
 from wattswarm.kernel.refusal import Problem, Refused
+from wattswarm.runtime.connection import Connections, Endpoint, connections_max
 from wattswarm.runtime.contract import (
     Capabilities,
     ExecuteRequest,
@@ -29,27 +31,26 @@ from wattswarm.runtime.contract import (
     VerifyResponse,
     to_json,
 )
+from wattswarm.runtime.failure import FailureKind, RuntimeFailure
+
+__all__ = [
+    "CheckReport",
+    "FailureKind",
+    "RuntimeClient",
+    "RuntimeFailure",
+    "body_bytes_max",
+    "check_deadline_ms",
+    "check_url",
+    "connections_max",
+    "deadline",
+]
 
 T = TypeVar("T")
-FailureKind = Literal["timeout", "unreachable", "http_status", "too_large", "not_json", "bad_shape"]
 body_bytes_max = limits.event_bytes_max
-connections_max = 32
 check_deadline_ms = 5_000
-
-
-class RuntimeFailure(Exception):
-    """An executor did not answer as the contract says. ``status``: the HTTP status, for ``http_status``."""
-
-    def __init__(self, kind: FailureKind, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.message = message
-        self.status = status
-
-    @property
-    def missing(self) -> bool:
-        """Whether the executor lacks the endpoint: such an executor is not used again."""
-        return self.status in (404, 405)
+_URL_CHARS_MAX: Final = 1_024
+_HOST: Final = re.compile(r"(?=.{1,253}\Z)(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,52 +68,66 @@ class CheckReport:
 
 def check_url(url: str) -> str:
     """A base URL in the form it is kept in. Raises ``Refused`` that says what was expected."""
+    _endpoint_of(url)
+    return url.rstrip("/")
 
+
+def _endpoint_of(url: str) -> Endpoint:
     def refuse(expected: str) -> Refused:
-        return Refused("executor_url", "the executor's URL cannot be used", (Problem("url", repr(url), expected),))
+        return Refused("executor_url", "the executor's URL cannot be used", (Problem("url", repr(url[:80]), expected),))
 
+    if not url.isascii() or any(c <= " " or c == "\x7f" for c in url) or len(url) > _URL_CHARS_MAX:
+        raise refuse(f"plain ASCII without blanks, at most {_URL_CHARS_MAX} characters")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         raise refuse("a URL like http://127.0.0.1:8787") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    if parts.scheme not in _PORTS or not _is_host(parts) or port == 0:
         raise refuse("http:// or https://, a host, and a port if it is not the usual one")
-    if parts.username or parts.password:
+    if "@" in parts.netloc:
         raise refuse("no user name or password in the URL")
-    if parts.query or parts.fragment:
+    if "?" in url or "#" in url:
         raise refuse("no query and no fragment")
-    if not url.isascii() or any(c <= " " for c in url):
-        raise refuse("plain ASCII without blanks")
-    return url.rstrip("/")
+    assert parts.hostname is not None
+    port = port or _PORTS[parts.scheme]
+    return Endpoint(parts.hostname, port, parts.netloc, parts.path.rstrip("/"), parts.scheme == "https")
+
+
+def _is_host(parts: SplitResult) -> bool:
+    """Whether the URL names an IPv6 address in brackets, an IPv4 address, or a name that a resolver would take."""
+    host = parts.hostname or ""
+    if "[" not in parts.netloc:
+        return _HOST.fullmatch(host) is not None
+    try:
+        return ipaddress.IPv6Address(host).scope_id is None
+    except ValueError:
+        return False
 
 
 class RuntimeClient:
-    """A client of one executor. A lifetime: use it with ``async with``."""
+    """A client of one executor. A lifetime: use it with ``async with``. Raises ``Refused`` for a bad URL."""
 
     def __init__(self, base_url: str) -> None:
         self.base_url = check_url(base_url)
-        self._pool = httpcore.AsyncConnectionPool(
-            max_connections=connections_max, max_keepalive_connections=connections_max, keepalive_expiry=30.0
-        )
+        self._connections = Connections(_endpoint_of(base_url))
 
     async def __aenter__(self) -> RuntimeClient:
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        with trio.CancelScope(shield=True), trio.move_on_after(1):
-            await self._pool.aclose()
+        self._connections.close()
 
     async def health(self) -> Health:
         """GET /health; the status must be ``ok``."""
-        health = await self._call("GET", "/health", None, Health, check_deadline_ms)
+        health = await self._call("GET", "/health", b"", Health, check_deadline_ms)
         if health.status != "ok":
             raise RuntimeFailure("bad_shape", f"GET /health: status is {health.status!r}, expected 'ok'")
         return health
 
     async def capabilities(self) -> Capabilities:
         """GET /capabilities."""
-        return await self._call("GET", "/capabilities", None, Capabilities, check_deadline_ms)
+        return await self._call("GET", "/capabilities", b"", Capabilities, check_deadline_ms)
 
     async def execute(self, request: ExecuteRequest, deadline_ms: int) -> ExecuteResponse:
         """POST /execute, answered within ``deadline_ms`` or failed."""
@@ -123,68 +138,53 @@ class RuntimeClient:
         return await self._call("POST", "/verify", to_json(request), VerifyResponse, deadline_ms)
 
     async def check(self) -> CheckReport:
-        """The four checks that an executor must pass to be registered and used."""
+        """The four checks that an executor must pass to be registered and used, side by side."""
         faults = dict.fromkeys(("/health", "/capabilities", "/execute", "/verify"), "")
-        capabilities = None
-        try:
+        found: list[Capabilities] = []
+
+        async def health() -> None:
             await self.health()
-        except RuntimeFailure as failure:
-            faults["/health"] = failure.message
-        try:
-            capabilities = await self.capabilities()
-        except RuntimeFailure as failure:
-            faults["/capabilities"] = failure.message
-        for path in ("/execute", "/verify"):
-            faults[path] = await self._missing(path)
-        return CheckReport(faults, capabilities)
 
-    async def _missing(self, path: str) -> str:
-        """Why an endpoint counts as missing: only 404 or silence do."""
-        try:
-            with deadline(check_deadline_ms, f"OPTIONS {path}"):
-                async with self._exchange("OPTIONS", path, None) as response:
-                    return f"OPTIONS {path}: 404, the executor does not serve it" if response.status == 404 else ""
-        except RuntimeFailure as failure:
-            return failure.message
+        async def capabilities() -> None:
+            found.append(await self.capabilities())
 
-    async def _call(self, method: str, path: str, body: bytes | None, shape: type[T], deadline_ms: int) -> T:
+        async def served(path: str) -> None:
+            status, _ = await self._answer("OPTIONS", path, b"", check_deadline_ms)
+            if status == 404:
+                raise RuntimeFailure("http_status", f"OPTIONS {path}: 404, the executor does not serve it", status)
+
+        async def note(path: str) -> None:
+            try:
+                await checks[path]()
+            except RuntimeFailure as failure:
+                faults[path] = failure.message
+
+        checks: dict[str, Callable[[], Awaitable[None]]] = {
+            "/health": health,
+            "/capabilities": capabilities,
+            "/execute": lambda: served("/execute"),
+            "/verify": lambda: served("/verify"),
+        }
+        async with trio.open_nursery() as nursery:
+            for path in faults:
+                nursery.start_soon(note, path)
+        return CheckReport(faults, found[0] if found else None)
+
+    async def _answer(self, method: str, path: str, body: bytes, deadline_ms: int) -> tuple[int, bytes]:
+        with deadline(deadline_ms, f"{method} {path}"):
+            return await self._connections.call(method, path, body, body_bytes_max)
+
+    async def _call(self, method: str, path: str, body: bytes, shape: type[T], deadline_ms: int) -> T:
         what = f"{method} {path}"
-        with deadline(deadline_ms, what):
-            async with self._exchange(method, path, body) as response:
-                if response.status != 200:
-                    raise RuntimeFailure(
-                        "http_status", f"{what}: HTTP status {response.status}, expected 200", response.status
-                    )
-                content = await _read(response, what)
+        status, content = await self._answer(method, path, body, deadline_ms)
+        if status != 200:
+            raise RuntimeFailure("http_status", f"{what}: HTTP status {status}, expected 200", status)
         try:
             return msgspec.json.decode(content, type=shape)
         except msgspec.ValidationError as error:
             raise RuntimeFailure("bad_shape", f"{what}: {error}") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RuntimeFailure("not_json", f"{what}: the answer is not JSON: {error}") from None
-
-    @asynccontextmanager
-    async def _exchange(self, method: str, path: str, body: bytes | None) -> AsyncIterator[httpcore.Response]:
-        headers = [(b"Accept", b"application/json")]
-        if body is not None:
-            headers.append((b"Content-Type", b"application/json"))
-        try:
-            async with self._pool.stream(method, self.base_url + path, headers=headers, content=body) as response:
-                yield response
-        except httpcore.TimeoutException:
-            raise RuntimeFailure("timeout", f"{method} {path}: no answer in time") from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
-            said = str(error) or type(error).__name__
-            raise RuntimeFailure("unreachable", f"{method} {path} at {self.base_url}: {said}") from None
-
-
-async def _read(response: httpcore.Response, what: str) -> bytes:
-    content = bytearray()
-    async for piece in response.aiter_stream():
-        content += piece
-        if len(content) > body_bytes_max:
-            raise RuntimeFailure("too_large", f"{what}: the answer is over {body_bytes_max} bytes")
-    return bytes(content)
 
 
 @contextmanager

@@ -7,11 +7,12 @@ from the request's path.
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import click
@@ -26,13 +27,16 @@ from starlette.routing import Route
 
 from wattswarm.kernel import limits
 from wattswarm.kernel.codec import sha256
-from wattswarm.kernel.policy import PolicyBinding, evaluate, known, policy_hash_matches
+from wattswarm.kernel.policy import evaluate, known, policy_hash_matches
 from wattswarm.kernel.refusal import Refused
 from wattswarm.kernel.schema import compile_schema
 from wattswarm.runtime.contract import ExecuteRequest, VerifyRequest
 
+T = TypeVar("T")
 evidence_created_at_ms = 0
 confidence = 0.93
+request_bytes_max = 8 * limits.event_bytes_max
+_LABEL = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +63,19 @@ def evidence_of(execution_id: str) -> bytes:
     return f"reference runtime: evidence of execution {execution_id}\n".encode()
 
 
+class _Bad(Exception):
+    """A request that the contract does not allow: HTTP ``status``, and the sentence that says why."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class Reference:
-    """The endpoints, over one ``Settings``. ``base_url`` is set when the port is known."""
+    """The endpoints, over one ``Settings``."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.base_url = ""
         self._calls = 0
 
     def app(self) -> Starlette:
@@ -76,7 +87,8 @@ class Reference:
                 Route("/execute", self.execute, methods=["POST"]),
                 Route("/verify", self.verify, methods=["POST"]),
                 Route("/evidence/{execution_id}", self.evidence, methods=["GET"]),
-            ]
+            ],
+            exception_handlers={_Bad: _refuse},
         )
 
     async def health(self, _request: Request) -> Response:
@@ -97,15 +109,11 @@ class Reference:
 
     async def execute(self, request: Request) -> Response:
         """POST /execute: the echo, with one inline trace and one evidence ref."""
-        try:
-            asked = msgspec.json.decode(await request.body(), type=ExecuteRequest)
-        except msgspec.DecodeError as error:
-            return _bad(f"execute request: {error}")
+        asked = await _read(request, ExecuteRequest)
         settings = self.settings
         if asked.task_type not in settings.task_types or asked.profile not in settings.profiles:
-            return _bad(f"task type {asked.task_type!r} with profile {asked.profile!r} was not advertised")
-        if await self._fails():
-            return JSONResponse({"error": "failing on request (--fail-rate)"}, 500)
+            raise _Bad(f"task type {asked.task_type!r} with profile {asked.profile!r} was not advertised")
+        await self._take_time()
         content = evidence_of(asked.execution_id)
         answer = answer_of(asked.profile, asked.inputs)
         return _json(
@@ -120,7 +128,7 @@ class Reference:
                 ],
                 "evidence_refs": [
                     {
-                        "uri": f"{self.base_url}/evidence/{quote(asked.execution_id, safe='')}",
+                        "uri": f"{request.base_url}evidence/{quote(asked.execution_id, safe=':')}",
                         "digest": f"sha256:{sha256(content).hex()}",
                         "size_bytes": len(content),
                         "mime": "text/plain",
@@ -133,20 +141,16 @@ class Reference:
 
     async def verify(self, request: Request) -> Response:
         """POST /verify: the built-in policy's evaluation; 400 to a binding that is not one of them."""
+        asked = await _read(request, VerifyRequest)
+        candidate, binding = asked.candidate, asked.policy
         try:
-            asked = msgspec.json.decode(await request.body(), type=VerifyRequest)
-            binding = msgspec.convert(asked.policy, PolicyBinding)
-            output = asked.candidate["output"]
             schema = compile_schema(asked.output_schema)
-        except (msgspec.ValidationError, msgspec.DecodeError, KeyError, TypeError) as error:
-            return _bad(f"verify request: {error}")
         except Refused as refusal:
-            return _bad(str(refusal))
+            raise _Bad(str(refusal)) from None
         if known(binding.policy_id, binding.policy_version) is None or not policy_hash_matches(binding):
-            return _bad(f"policy {binding.policy_id} version {binding.policy_version} with that hash is not known here")
-        if await self._fails():
-            return JSONResponse({"error": "failing on request (--fail-rate)"}, 500)
-        verdict = evaluate(binding, schema, output)
+            raise _Bad(f"policy {binding.policy_id} version {binding.policy_version} with that hash is not known here")
+        await self._take_time()
+        verdict = evaluate(binding, schema, candidate.output)
         said = {
             "passed": verdict.passed,
             "score": verdict.score,
@@ -154,31 +158,47 @@ class Reference:
             "provider_family": self.settings.provider_family,
             "model_id": self.settings.model_id,
         }
-        basis = msgspec.json.encode([asked.candidate, asked.policy, said], order="sorted")
+        basis = msgspec.json.encode(
+            [candidate.candidate_id, candidate.execution_id, binding.policy_hash, said], order="sorted"
+        )
         return _json({**said, "verifier_result_hash": sha256(basis).hex()})
 
     async def evidence(self, request: Request) -> Response:
         """GET /evidence/{execution_id}: the bytes of an evidence ref."""
         execution_id = request.path_params["execution_id"]
-        if len(execution_id) > limits.label_chars_max:
-            return _bad("execution_id: too long")
+        if _LABEL.fullmatch(execution_id) is None:
+            raise _Bad("no execution has that id", 404)
         return Response(evidence_of(execution_id), media_type="text/plain")
 
-    async def _fails(self) -> bool:
-        """Take the configured time, then say whether this call fails: every 1/rate-th does, in even steps."""
+    async def _take_time(self) -> None:
+        """Take the configured time, then fail if it is this call's turn: every 1/rate-th is, in even steps."""
         if self.settings.latency_ms:
             await trio.sleep(self.settings.latency_ms / 1000)
         self._calls += 1
         rate = self.settings.fail_rate
-        return int(self._calls * rate) > int((self._calls - 1) * rate)
+        if int(self._calls * rate) > int((self._calls - 1) * rate):
+            raise _Bad("failing on request (--fail-rate)", 500)
+
+
+async def _read(request: Request, shape: type[T]) -> T:
+    content = bytearray()
+    async for piece in request.stream():
+        content += piece
+        if len(content) > request_bytes_max:
+            raise _Bad(f"the request is over {request_bytes_max} bytes", 413)
+    try:
+        return msgspec.json.decode(content, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _Bad(f"the request is not as the contract says: {error}") from None
+
+
+async def _refuse(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, _Bad)
+    return _json({"error": str(error)}, error.status)
 
 
 def _json(value: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
-
-
-def _bad(message: str) -> Response:
-    return _json({"error": message}, 400)
 
 
 async def run(settings: Settings, host: str, port: int) -> None:
@@ -186,7 +206,8 @@ async def run(settings: Settings, host: str, port: int) -> None:
     config = ServerConfig()
     config.bind = [f"{_bracketed(host)}:{port}"]
     config.accesslog = None
-    config.errorlog = None
+    config.errorlog = "-"
+    config.loglevel = "WARNING"  # what goes wrong goes to stderr, and nothing else
     config.graceful_timeout = 1.0
     reference = Reference(settings)
     stop = trio.Event()
@@ -200,8 +221,7 @@ async def run(settings: Settings, host: str, port: int) -> None:
 
             nursery.start_soon(watch)
             binds: Sequence[str] = await nursery.start(_serve, reference, config, stop)
-            reference.base_url = binds[0].rstrip("/")
-            print(f"wattswarm-runtime ready on {reference.base_url}", flush=True)  # noqa: T201 - the ready line
+            print(f"wattswarm-runtime ready on {binds[0].rstrip('/')}", flush=True)  # noqa: T201 - the ready line
             await stop.wait()
             nursery.cancel_scope.deadline = trio.current_time() + 2
 
@@ -212,6 +232,11 @@ async def _serve(reference: Reference, config: ServerConfig, stop: trio.Event, t
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first error that nurseries wrapped."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -249,7 +274,7 @@ def main(
     try:
         trio.run(run, settings, host, port)
     except* OSError as errors:
-        print(f"cannot listen on {listen}: {errors.exceptions[0]}", file=sys.stderr)  # noqa: T201
+        print(f"cannot listen on {listen}: {_first(errors)}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
 
 
