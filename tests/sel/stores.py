@@ -114,12 +114,7 @@ async def postgres_contents(connection: Connection, network: Network) -> Content
         {certificate.id: certificate for certificate in certificates},
         await _streams(connection),
         {row[0]: (row[1], Verdict(*row[2:])) for row in verdicts},
-        [
-            Parked(parse(body, signature, network.network_id), why, due_ms)
-            for why, due_ms, body, signature in await fetch(
-                "SELECT why, due_ms, body, signature FROM parked ORDER BY seq"
-            )
-        ],
+        [Parked(parse(body, signature, network.network_id), why, due_ms) for why, due_ms, body, signature in parked],
         [row[0] for row in await fetch("SELECT body FROM parked_certificates ORDER BY seq")],
         {(task, epoch): candidate_hash for task, epoch, candidate_hash in votes},
     )

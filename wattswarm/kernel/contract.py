@@ -232,7 +232,8 @@ _MIMES_MAX = 32
 
 
 def _is_short_text(text: str) -> bool:
-    return not is_blank(text) and is_json_value(text) and len(text.encode()) <= text_bytes_max
+    """No NUL: such texts become columns of databases, and most cannot hold one."""
+    return not is_blank(text) and "\0" not in text and is_json_value(text) and len(text.encode()) <= text_bytes_max
 
 
 def _is_allowlist(mimes: Sequence[str]) -> bool:
@@ -268,7 +269,7 @@ rules: tuple[_Rule, ...] = (
         lambda text: _label.fullmatch(text) is not None,
         f"1 to {label_chars_max} of A-Z a-z 0-9 . _ : -",
     ),
-    _expects(["task_type"], _is_short_text, f"text that is not blank, at most {text_bytes_max} bytes"),
+    _expects(["task_type"], _is_short_text, f"text that is not blank, without NUL, at most {text_bytes_max} bytes"),
     _expects(
         ["inputs"],
         lambda inputs: is_json_value(inputs, _INPUTS_DEPTH_MAX),

@@ -98,6 +98,10 @@ def _check_envelope(body: _Envelope) -> None:
     for name, text in (("protocol_version", body.protocol_version), ("kind", body.kind)):
         if not 0 < len(text.encode()) <= limits.text_bytes_max:
             raise Malformed("field_size", f"{name}: expected 1 to {limits.text_bytes_max} bytes of text")
+        if "\0" in text:  # it is a column of databases, and most cannot hold one
+            raise Malformed("field_text", f"{name}: expected text without NUL")
+    if body.task == body.network_id:  # that names the governance stream, and no event has it for an id
+        raise Malformed("task", "task: found the network id, expected the id of a TASK_CREATED event")
 
 
 def _check_placement(body: _Envelope, kind: Kind) -> None:

@@ -59,7 +59,8 @@ def fold(stream: bytes, network: Network, events: Sequence[Event], certificates:
     """Fold live ``events`` (canonical order) and the ``certificates`` about the stream, from nothing."""
     folded = Folded(stream)
     if stream == network.network_id:
-        folded.state = governance.new(network)
+        if events or len(network.versions) > 1:
+            folded.state = governance.new(network)
         for event in events:
             apply(folded, network, event)
         return folded
@@ -88,7 +89,9 @@ def _open(
 ) -> Verdict:
     """Pin the task and begin its state: by its creation's own right, or else by a certificate's."""
     verdict = ACCEPTED
-    if creation is not None:
+    if creation is not None and creation.payload is None:
+        verdict = UNSUPPORTED
+    elif creation is not None:
         try:
             folded.pins = task_fold.open_task(creation, network)
         except NotYetKnown as refusal:
