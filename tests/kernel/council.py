@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from tests.cast import everything, keys_of
 from tests.world import World
@@ -27,7 +27,7 @@ def node(name: str) -> bytes:
 class Council:
     """A world whose governance stream is folded as it is spoken. Four finalizers and a worker unless told otherwise."""
 
-    def __init__(self, roles: dict[str, Collection[str]] | None = None) -> None:
+    def __init__(self, roles: Mapping[str, Collection[str]] | None = None) -> None:
         self.world = World(roles or members)
         self.state: GovernanceState = governance.new(self.world.network)
         self.previous: Membership = self.world.network.current
@@ -52,8 +52,8 @@ class Council:
 
     def version(self, *added: str) -> govern.VersionBody:
         """The next version: all members and those ``added``."""
-        grown = {**members, **dict.fromkeys(added, worker)} if self.world.having("committer") else {}
-        typed = {node(name): frozenset(roles) for name, roles in {**self.world.members, **grown}.items()}
+        grown = {**self.world.members, **dict.fromkeys(added, worker)}
+        typed = {node(name): frozenset(roles) for name, roles in grown.items()}
         return next_version(self.world.network, self.previous, typed, {})
 
     def propose(
