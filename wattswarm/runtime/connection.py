@@ -3,7 +3,7 @@
 A call holds one of the limiter's places from its first to its last step and closes its own socket unless a whole
 answer was read from it, so a call that is given up anywhere takes nothing with it. Closing never waits for the peer.
 Deadlines and the meaning of an answer are the client's. (httpcore's pool was measured and left: at 1.0.9 a call
-cancelled while it waits for a connection loses the place for good, and each call costs five times the CPU.)
+cancelled while it waits for a connection loses the place for good, and each call costs four times the CPU.)
 """
 
 from __future__ import annotations
