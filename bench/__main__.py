@@ -8,11 +8,14 @@ from pathlib import Path
 
 import trio
 
-from bench import import_log
+from bench import author, growth, head, import_log
 from bench.figure import Figure
 
 measurements = {
     "import": import_log.measure,
+    "author": author.measure,
+    "head": head.measure,
+    "growth": growth.measure,
 }
 
 

@@ -29,8 +29,10 @@ def python_files() -> list[Path]:
 
 def file_sizes() -> list[tuple[int, str]]:
     """(lines, file), largest first."""
-    sizes = [(len(path.read_text(encoding="utf-8").splitlines()), str(path.relative_to(root))) for path in python_files()]
-    return sorted(sizes, reverse=True)
+    return sorted(
+        ((len(path.read_text(encoding="utf-8").splitlines()), str(path.relative_to(root))) for path in python_files()),
+        reverse=True,
+    )
 
 
 def function_sizes() -> list[tuple[int, str]]:

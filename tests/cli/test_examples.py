@@ -23,7 +23,7 @@ def commands() -> Iterator[tuple[str, click.Command]]:
     """Every command with its full name."""
     context = click.Context(cli)
     for name in groups:
-        command = cli.get_command(context, name)  # type: ignore[attr-defined]
+        command = cli.get_command(context, name)
         assert command is not None
         if isinstance(command, click.Group):
             yield from ((f"{name} {each}", command.commands[each]) for each in command.commands)

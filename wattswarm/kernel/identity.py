@@ -11,7 +11,7 @@ from functools import lru_cache
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 from nacl.exceptions import CryptoError
 
-verified_kept_max = 16_384
+verified_kept_max = 4_096
 node_id_bytes = 32
 signature_bytes = 64
 
