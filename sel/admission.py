@@ -7,6 +7,7 @@ changes what else may enter, so it goes round until nothing moves. It folds noth
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from sel.rows import Chain, Duplicate, LogHead, NotAdmitted, Outcome, Parked, Void, Waiting
@@ -49,7 +50,7 @@ class Admission:
         self.held: dict[bytes, bool] = {}
         self.park_certificates: dict[bytes, Certificate] = {}
         self.unpark_certificates: set[bytes] = set()
-        self.witnesses: list[Event] = []
+        self.witnesses: dict[bytes, list[Event]] = defaultdict(list)
         self._past: list[Event] = []
 
     async def take(self, events: Sequence[Event], certificates: Sequence[Certificate]) -> dict[bytes, Refused]:
@@ -116,7 +117,7 @@ class Admission:
     async def _turn_away(self, event: Event, void_from: int) -> None:
         """A void event is no part of the set, but what it carries may still prove something."""
         self.outcomes[event.id] = Void(void_from)
-        self.witnesses.append(event)
+        self.witnesses[event.stream].append(event)
         self._done_waiting(event)
         if isinstance(event.payload, MembershipUpdated):
             await self.take_certificate(MembershipCertificate(event.payload))
@@ -267,7 +268,7 @@ class Admission:
                 self.at.pop((author, event.author_seq), None)
                 self.head.drop_event(event.id)
                 self.outcomes[event.id] = Void(first_seq)
-                self.witnesses.append(event)
+                self.witnesses[event.stream].append(event)
         if line.head.seq >= first_seq:
             await self._leave(author, first_seq, end)
 

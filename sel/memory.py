@@ -106,6 +106,10 @@ class MemoryTxn:
             for stream in streams
         }
 
+    async def void_events(self, streams: Collection[bytes]) -> dict[bytes, list[Event]]:
+        logged = self.store.by_stream
+        return {stream: [event for event in logged.get(stream, ()) if self.store.void(event)] for stream in streams}
+
     async def stream_certificates(self, streams: Collection[bytes]) -> dict[bytes, list[bytes]]:
         found: dict[bytes, list[bytes]] = defaultdict(list)
         for certificate in self.store.certificates.values():

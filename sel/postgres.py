@@ -183,8 +183,14 @@ class PgTxn:
         }
 
     async def stream_events(self, streams: Collection[bytes]) -> dict[bytes, list[Event]]:
+        return await self._events("stream_events", streams)
+
+    async def void_events(self, streams: Collection[bytes]) -> dict[bytes, list[Event]]:
+        return await self._events("void_events", streams)
+
+    async def _events(self, query: str, streams: Collection[bytes]) -> dict[bytes, list[Event]]:
         found: dict[bytes, list[Event]] = defaultdict(list)
-        for stream, body, signature in await self.connection.fetch(sql["stream_events"], list(streams)):
+        for stream, body, signature in await self.connection.fetch(sql[query], list(streams)):
             found[stream].append(parse(body, signature, self.network_id))
         return found
 

@@ -23,7 +23,7 @@ from wattswarm.kernel.task.candidate import candidate_hash
 from wattswarm.kernel.task.fold import Pins, TaskState
 from wattswarm.kernel.verdict import Verdict
 
-pins_kept_max = 4096
+pins_kept_max = 512
 
 
 class PinsCache(OrderedDict[bytes, Pins]):
@@ -161,23 +161,30 @@ class Projector:
     # -- certificates that events complete ----------------------------------------------------------------
 
     async def _complete_certificates(self, names: Iterable[bytes]) -> None:
-        """A creation, a candidate and a proof that meet are a decision certificate, whoever sent them."""
-        void = {event.stream for event in self.admission.witnesses if isinstance(event.payload, DecisionFinalized)}
-        await self._read_rows(void)
-        touched = void | {name for name in names if _may_complete(self.fresh[name], self.rows[name])}
-        waiting = [name for name in touched if not await self._complete(name, self._here(name))]
+        """A creation, a candidate and a proof that meet are a decision certificate, whoever sent them.
+
+        Void events prove as well as live ones: those that came just now, and those of the log.
+        """
+        await self._read_rows(self.admission.witnesses)
+        touched = [
+            name
+            for name in self.admission.witnesses.keys() | set(names)
+            if _may_complete(self._here(name), self.rows[name])
+        ]
+        waiting = [name for name in touched if not await self._complete(name, ()) or self.rows[name].unproven]
         await self._read_events(waiting)
-        for name in waiting:
-            await self._complete(name, [*self.logged[name], *self._here(name)])
+        waiting = [name for name in waiting if not await self._complete(name, self.logged[name])]
+        for name, void in (await self.txn.void_events(waiting) if waiting else {}).items():
+            await self._complete(name, [*self.logged[name], *void])
 
     def _here(self, name: bytes) -> list[Event]:
-        void = [event for event in self.admission.witnesses if event.stream == name]
-        return [*self.fresh.get(name, ()), *void]
+        return [*self.fresh.get(name, ()), *self.admission.witnesses.get(name, ())]
 
-    async def _complete(self, name: bytes, events: Sequence[Event]) -> bool:
-        """Take the certificates that ``events`` hold. False if a part was missing that the log might have."""
+    async def _complete(self, name: bytes, logged: Sequence[Event]) -> bool:
+        """Take the certificates that what came and what is ``logged`` make. False if a proof lacks a part."""
+        events = [*logged, *self._here(name)]
         creation = next((event for event in events if event.id == name), None)
-        whole = not self.rows[name].unproven
+        whole = True
         for event in events:
             if not isinstance(event.payload, DecisionFinalized):
                 continue

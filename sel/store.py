@@ -41,6 +41,9 @@ class Txn(Protocol):
     async def stream_events(self, streams: Collection[bytes]) -> dict[bytes, list[Event]]:
         """The live events of streams, in canonical order, as stored before this transaction."""
 
+    async def void_events(self, streams: Collection[bytes]) -> dict[bytes, list[Event]]:
+        """The logged events of streams that have no authority: they prove, but they do not count."""
+
     async def stream_certificates(self, streams: Collection[bytes]) -> dict[bytes, list[bytes]]:
         """Wire forms of the certificates about streams."""
 

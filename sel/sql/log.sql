@@ -66,6 +66,11 @@ FROM events e LEFT JOIN chains c ON c.author = e.author
 WHERE e.stream = ANY($1::bytea[]) AND (c.void_from IS NULL OR e.author_seq < c.void_from)
 ORDER BY e.epoch, e.hlc, e.event_id;
 
+-- name: void_events
+SELECT e.stream, e.body, e.signature
+FROM events e JOIN chains c ON c.author = e.author
+WHERE e.stream = ANY($1::bytea[]) AND e.author_seq >= c.void_from;
+
 -- name: stream_certificates
 SELECT stream, body FROM certificates WHERE stream = ANY($1::bytea[]) ORDER BY seq;
 
