@@ -50,7 +50,7 @@ def write_log(path: Path, event_count: int) -> int:
 
 async def run_import(path: Path, state_dir: Path) -> dict[str, float]:
     """Import ``path`` into an empty log, then replay it. Seconds, events, and peak memory in KiB."""
-    with EmbeddedPostgres(state_dir) as server, path.open("rb") as file:  # noqa: ASYNC230 - what is measured reads it
+    with EmbeddedPostgres(state_dir) as server, path.open("rb") as file:
         network = Network.of(parse_genesis(transfer.read_header(file)))
         guard = AuthorGuard(state_dir)
         guard.create()
