@@ -193,3 +193,29 @@ def _drop_oldest(parked: dict[bytes, Parked], entries: Iterable[Parked], bound: 
     entries = list(entries)
     for entry in entries[: max(0, len(entries) - bound)]:
         del parked[entry.event.id]
+
+
+class MemoryGuard:
+    """The author guard without a disk: what was sealed is known to this process and to nobody after it."""
+
+    def __init__(self) -> None:
+        self._sealed: tuple[int, bytes | None, tuple[Wire, ...]] = (-1, None, ())
+
+    def try_turn(self) -> bool:
+        """There is nobody to wait for."""
+        return True
+
+    def wait_turn(self) -> None:
+        """There is nobody to wait for."""
+
+    def end_turn(self) -> None:
+        """There is nobody to give it to."""
+
+    def confirm(self, seq: int, event_id: bytes | None) -> Sequence[Wire]:
+        """The signed bytes that a rolled-back transaction left out; see ``sel.guard``."""
+        base_seq, base_id, batch = self._sealed
+        return batch if batch and (seq, event_id) == (base_seq, base_id) else ()
+
+    def seal(self, base_seq: int, base_id: bytes | None, batch: Sequence[Event]) -> None:
+        """Remember the batch in flight."""
+        self._sealed = (base_seq, base_id, tuple((event.body, event.signature) for event in batch))

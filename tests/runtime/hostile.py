@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -84,6 +84,23 @@ async def server(behave: Behaviour, greets: bool = True) -> AsyncIterator[str]:
                 await behave(stream)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, handle, 0, host="127.0.0.1"))
+        yield f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def routed_server(routes: Mapping[str, Behaviour]) -> AsyncIterator[str]:
+    """Serve one behaviour a path; 404 for the others."""
+    missing = says(answer("404 Not Found", b"{}"))
+
+    async def handle(stream: trio.SocketStream) -> None:
+        async with stream:
+            with suppress(trio.BrokenResourceError):
+                path = (await stream.receive_some(65536)).split(b" ", 2)[1].decode()
+                await routes.get(path, missing)(stream)
 
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, handle, 0, host="127.0.0.1"))
