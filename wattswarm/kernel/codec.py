@@ -8,8 +8,9 @@ here have one spelling, and a hash of them names one value.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from math import isfinite
-from typing import Any
+from typing import Any, Never
 
 import cbor2
 
@@ -18,6 +19,7 @@ from wattswarm.kernel.refusal import Malformed
 
 INT_MIN = -(1 << 63)
 INT_MAX = (1 << 64) - 1
+_error_chars_max = 200
 
 type_names = {
     dict: "map",
@@ -28,6 +30,20 @@ type_names = {
     int: "integer",
     float: "float",
 }
+
+
+class _NoTags(dict[int, Callable[..., Never]]):
+    """For every tag, a decoder that refuses it: what cbor2 would build of some (a bignum, a regular expression, a
+    cycle) costs more than the bytes did."""
+
+    def __missing__(self, tag: int) -> Callable[..., Never]:
+        def refuse(*_: object) -> Never:
+            raise ValueError("tags have no place here")
+
+        return refuse
+
+
+_no_tags = _NoTags()
 
 
 def sha256(data: bytes) -> bytes:
@@ -41,13 +57,13 @@ def _check(value: Any, depth: int) -> None:
         return
     if kind is int:
         if not INT_MIN <= value <= INT_MAX:
-            raise Malformed("integer_range", f"integer {value} does not fit int64 or uint64")
+            raise Malformed("integer_range", f"integer of {value.bit_length()} bits: expected int64 or uint64")
     elif kind is dict:
         if depth >= codec_depth_max:
             raise Malformed("too_deep", f"nested deeper than {codec_depth_max}")
         for key, item in value.items():
             if type(key) is not str:
-                raise Malformed("map_key", f"map key {key!r}: expected text")
+                raise Malformed("map_key", f"map key of type {type(key).__name__}: expected text")
             _check(item, depth + 1)
     elif kind is list or kind is tuple:
         if depth >= codec_depth_max:
@@ -89,9 +105,10 @@ def decode(data: bytes) -> Any:
             allow_indefinite=False,
             allow_duplicate_keys=False,
             strict_hashable_types=True,
+            semantic_decoders=_no_tags,
         )
     except (cbor2.CBORError, ValueError, OverflowError, RecursionError) as error:
-        raise Malformed("not_cbor", f"not CBOR: {error}") from None
+        raise Malformed("not_cbor", f"not CBOR: {str(error)[:_error_chars_max]}") from None
     _check(value, 0)
     if cbor2.dumps(value, canonical=True) != data:
         raise Malformed("not_canonical", "not in canonical form: it does not re-encode to the same bytes")
