@@ -18,8 +18,10 @@ from sel.projector import Projector
 from sel.rows import VoteRow
 from sel.store import Txn
 from wattswarm.kernel import chain, event, hlc, limits
+from wattswarm.kernel.certificate import Certificate, MembershipCertificate
 from wattswarm.kernel.event import Draft, Event
 from wattswarm.kernel.identity import Keypair
+from wattswarm.kernel.payloads.govern import MembershipUpdated
 from wattswarm.kernel.payloads.judge import FinalityVote
 from wattswarm.kernel.payloads.work import TaskCreated
 from wattswarm.kernel.refusal import Refused
@@ -85,7 +87,7 @@ async def write_own(txn: Txn, knowledge: Knowledge, author: Author, requests: Se
         event.parse(body, signature, admission.network.network_id)
         for body, signature in author.guard.confirm(base.seq, base.id)
     ]
-    await admission.take(unfinished, ())
+    await admission.take(unfinished, _announced(requests, author.keys.node_id))
     if line.void_from is not None:
         raise Refused(
             "author_void",
@@ -95,6 +97,7 @@ async def write_own(txn: Txn, knowledge: Knowledge, author: Author, requests: Se
     assert line.head.seq == base.seq + len(unfinished), "the guard's bytes are the chain's next events"
     batch = _Batch(admission, Projector(admission, knowledge.pins), author)
     batch.size = sum(len(entry.body) for entry in unfinished)
+    batch.votes = [vote for entry in unfinished for vote in _vote_of(entry)]
     await batch.projector.project()
     for request in requests:
         if batch.size > batch_bytes_max:
@@ -111,6 +114,21 @@ async def write_own(txn: Txn, knowledge: Knowledge, author: Author, requests: Se
     changes.votes = batch.votes
     await txn.write(changes)
     knowledge.network = admission.network
+
+
+def _announced(requests: Sequence[Request], me: bytes) -> list[Certificate]:
+    """The versions that the requests announce: they prove themselves, so they count before anything is signed."""
+    drafts = [draft for request in requests for draft in request.drafts]
+    updates = [draft.payload for draft in drafts if isinstance(draft.payload, MembershipUpdated)]
+    return [MembershipCertificate(update) for update in updates if me.hex() not in update.version.until]
+
+
+def _vote_of(said: Event) -> list[VoteRow]:
+    """The finality vote that an event of this node's casts, if it does."""
+    if not isinstance(said.payload, FinalityVote):
+        return []
+    assert said.task is not None
+    return [VoteRow(said.task, said.epoch, said.payload.candidate_hash, said.id)]
 
 
 class _Batch:
@@ -169,7 +187,7 @@ class _Batch:
         return authored
 
     async def _check_unique(self, authored: Event) -> None:
-        """A label only once, a finality vote only once: asked before the state is."""
+        """A label only once, a finality vote only once: asked before the state is. No one's own removal: it is void."""
         if isinstance(authored.payload, TaskCreated):
             label = authored.payload.contract.get("task_id")
             known = await self._labelled(label) if isinstance(label, str) else []
@@ -177,14 +195,18 @@ class _Batch:
                 raise Refused(
                     "label_taken", f"task_id: {label!r} names task {known[0].hex()[:16]}… already; choose another"
                 )
-        elif isinstance(authored.payload, FinalityVote):
-            assert authored.task is not None
-            voted = await self._vote_on(authored.task, authored.epoch)
+        if isinstance(authored.payload, MembershipUpdated) and authored.author.hex() in authored.payload.version.until:
+            raise Refused(
+                "author_removed",
+                "this version removes this node, whose word on it is void; a member that stays says it",
+            )
+        for vote in _vote_of(authored):
+            voted = await self._vote_on(vote.task, vote.epoch)
             if voted is not None:
                 raise Refused(
-                    "voted", f"this node has cast its finality vote on epoch {authored.epoch} (for {voted.hex()[:16]}…)"
+                    "voted", f"this node has cast its finality vote on epoch {vote.epoch} (for {voted.hex()[:16]}…)"
                 )
-            self.votes.append(VoteRow(authored.task, authored.epoch, authored.payload.candidate_hash, authored.id))
+            self.votes.append(vote)
 
     async def _labelled(self, label: str) -> list[bytes]:
         folds = self.projector.folds.items()

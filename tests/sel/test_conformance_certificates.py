@@ -27,11 +27,11 @@ orders = list(itertools.permutations(range(3)))
 
 def status(contents: Contents, task: bytes) -> str | None:
     facts = contents.streams[task].facts
-    return facts and facts.status
+    return None if facts is None else facts.status
 
 
 class Decided:
-    """A task that was decided. ``ada`` created it, ``ben`` proposed, ``cy`` announced the proof; ``dee`` is the rest."""
+    """A decided task: ``ada`` created it, ``ben`` proposed, ``cy`` announced the proof; ``dee`` is the rest."""
 
     def __init__(self) -> None:
         self.world = World.of(4)
