@@ -6,7 +6,7 @@ Runs inside asyncpg's asyncio (``sel.pool`` sees to that) but knows only the few
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -20,19 +20,6 @@ from wattswarm.kernel.verdict import Verdict
 
 T = TypeVar("T")
 sql = named("log")
-copy_rows_min = 64
-event_columns = (
-    "seq",
-    "event_id",
-    "author",
-    "author_seq",
-    "stream",
-    "epoch",
-    "hlc",
-    "kind",
-    "body",
-    "signature",
-)
 parked_max = (
     ("orphan", limits.parked_orphans_max),
     ("early", limits.parked_early_max),
@@ -47,7 +34,6 @@ class Connection(Protocol):
     async def fetchrow(self, query: str, *args: Any) -> Any: ...
     async def fetchval(self, query: str, *args: Any) -> Any: ...
     async def execute(self, query: str, *args: Any) -> str: ...
-    async def copy_records_to_table(self, table: str, *, records: Any, columns: Sequence[str]) -> str: ...
     def cursor(self, query: str, *args: Any, prefetch: int | None = None) -> Any: ...
     def transaction(self, *, isolation: Any = None, readonly: bool = False) -> AbstractAsyncContextManager[Any]: ...
 
@@ -76,6 +62,12 @@ def head_of(row: Any) -> LogHead:
     )
 
 
+def chain_of(row: Any) -> tuple[bytes, Chain]:
+    """A row of ``chains`` as its author and value."""
+    author, seq, event_id, clock, day, events, size, void_from = row
+    return author, Chain(chain.Head(seq, event_id, clock, day, events, size), void_from)
+
+
 def head_arguments(head: LogHead) -> tuple[Any, ...]:
     """A head as the arguments of ``write_head``."""
     return (
@@ -98,7 +90,7 @@ def columns(rows: Iterable[Sequence[Any]], width: int) -> list[list[Any]]:
 
 
 def event_row(seq: int, event: Event) -> tuple[Any, ...]:
-    """An event as a row of ``events``, in the order of ``event_columns``."""
+    """An event as a row of ``events``."""
     return (
         seq,
         event.id,
@@ -134,6 +126,25 @@ def stream_row(row: StreamRow) -> tuple[Any, ...]:
     return (row.stream, row.state, row.digest, *last, row.awaits, row.unproven, *about)
 
 
+def batch_arguments(changes: Changes, first_seq: int) -> list[Any]:
+    """A transaction's additions as the arguments of ``write_batch``; new events are numbered from ``first_seq``."""
+    chains = [
+        (author, at.seq, at.id, at.hlc, at.day, at.day_events, at.day_bytes, line.void_from)
+        for author, line in changes.chains.items()
+        for at in (line.head,)
+    ]
+    return [
+        *columns((event_row(seq, event) for seq, event in enumerate(changes.events, first_seq)), 10),
+        *columns(((cert.id, cert.kind, cert.stream, cert.wire()) for cert in changes.certificates), 4),
+        *columns(chains, 8),
+        *columns(map(stream_row, changes.streams), 16),
+        *columns(((vote.task, vote.epoch, vote.candidate_hash, vote.event_id) for vote in changes.votes), 4),
+        *columns(((event_id, stream, v.status, v.reason, v.message) for stream, event_id, v in changes.verdicts), 5),
+        *head_arguments(changes.head),
+        str(changes.head.seq),
+    ]
+
+
 class Database(Protocol):
     """What runs work on a connection (``sel.pool.Database``)."""
 
@@ -143,17 +154,19 @@ class Database(Protocol):
 class PgTxn:
     """One write transaction on a connection that has just taken the writer lock."""
 
-    def __init__(self, connection: Connection, head: LogHead, network_id: bytes) -> None:
+    def __init__(
+        self, connection: Connection, head: LogHead, network_id: bytes, own: Mapping[bytes, Chain | None] | None = None
+    ) -> None:
         self.connection = connection
         self.head = head
         self.network_id = network_id
+        self.own = own or {}
 
     async def chains(self, authors: Collection[bytes]) -> dict[bytes, Chain]:
-        rows = await self.connection.fetch(sql["chains"], list(authors))
-        return {
-            author: Chain(chain.Head(seq, event_id, clock, day, events, size), void_from)
-            for author, seq, event_id, clock, day, events, size, void_from in rows
-        }
+        known = {author: self.own[author] for author in authors if author in self.own}
+        if len(known) == len(authors):
+            return {author: Chain(line.head, line.void_from) for author, line in known.items() if line is not None}
+        return dict(map(chain_of, await self.connection.fetch(sql["chains"], list(authors))))
 
     async def ids_at(self, places: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], bytes]:
         rows = await self.connection.fetch(sql["ids_at"], *columns(places, 2))
@@ -233,48 +246,14 @@ class PgTxn:
     async def write(self, changes: Changes) -> None:
         head = changes.head
         head.seq = self.head.seq + len(changes.events)
-        await self._write_set(changes)
-        await self._write_projections(changes)
+        if changes.refolded:
+            await self.connection.execute(sql["forget_verdicts"], list(changes.refolded))
         if changes.park or changes.unpark:
             await self._write_parked(changes)
             head.parked = await self.connection.fetchval(sql["count_parked"])
         if changes.park_certificates or changes.unpark_certificates:
             await self._write_parked_certificates(changes)
-        await self.connection.execute(sql["write_head"], *head_arguments(head))
-        if changes.events or changes.certificates:
-            await self.connection.execute(sql["notify"], str(head.seq))
-
-    async def _write_set(self, changes: Changes) -> None:
-        execute = self.connection.execute
-        if changes.events:
-            rows = [event_row(seq, event) for seq, event in enumerate(changes.events, self.head.seq + 1)]
-            if len(rows) < copy_rows_min:
-                await execute(sql["insert_events"], *columns(rows, 10))
-            else:
-                await self.connection.copy_records_to_table("events", records=rows, columns=event_columns)
-        if changes.certificates:
-            certificates = [(cert.id, cert.kind, cert.stream, cert.wire()) for cert in changes.certificates]
-            await execute(sql["insert_certificates"], *columns(certificates, 4))
-        if changes.votes:
-            votes = [(vote.task, vote.epoch, vote.candidate_hash, vote.event_id) for vote in changes.votes]
-            await execute(sql["insert_votes"], *columns(votes, 4))
-
-    async def _write_projections(self, changes: Changes) -> None:
-        execute = self.connection.execute
-        if changes.chains:
-            chains = [
-                (author, at.seq, at.id, at.hlc, at.day, at.day_events, at.day_bytes, line.void_from)
-                for author, line in changes.chains.items()
-                for at in (line.head,)
-            ]
-            await execute(sql["write_chains"], *columns(chains, 8))
-        if changes.streams:
-            await execute(sql["write_streams"], *columns(map(stream_row, changes.streams), 16))
-        if changes.refolded:
-            await execute(sql["forget_verdicts"], list(changes.refolded))
-        if changes.verdicts:
-            verdicts = [(event_id, stream, v.status, v.reason, v.message) for stream, event_id, v in changes.verdicts]
-            await execute(sql["insert_verdicts"], *columns(verdicts, 5))
+        await self.connection.execute(sql["write_batch"], *batch_arguments(changes, self.head.seq + 1))
 
     async def _write_parked(self, changes: Changes) -> None:
         execute = self.connection.execute
@@ -301,19 +280,22 @@ class PgTxn:
 
 
 class PostgresStore:
-    """``sel.store.Store`` over a database."""
+    """``sel.store.Store`` over a database. ``node_id``: whose chain every transaction asks for (the author's own)."""
 
-    def __init__(self, database: Database, network_id: bytes) -> None:
+    def __init__(self, database: Database, network_id: bytes, node_id: bytes | None = None) -> None:
         self.database = database
         self.network_id = network_id
+        self.node_id = node_id
 
     async def transact(self, work: Callable[[Txn], Awaitable[T]]) -> T:
         """One transaction that holds the row lock on ``log_head``."""
 
         async def whole(connection: Connection) -> T:
             async with connection.transaction():
-                head = head_of(await connection.fetchrow(sql["lock_head"]))
-                return await work(PgTxn(connection, head, self.network_id))
+                row = tuple(await connection.fetchrow(sql["lock_head"], self.node_id))
+                own = chain_of(row[9:])[1] if row[9] is not None else None
+                known = {} if self.node_id is None else {self.node_id: own}
+                return await work(PgTxn(connection, head_of(row[:9]), self.network_id, known))
 
         return await self.database.run(whole)
 

@@ -49,6 +49,7 @@ class Projector:
         self.folds: dict[bytes, Folded] = {}
         self.fresh: dict[bytes, list[Event]] = defaultdict(list)
         self.refolded: set[bytes] = set()
+        self.created: set[bytes] = set()
 
     async def project(self) -> None:
         """Fold everything that the admission touched."""
@@ -69,6 +70,9 @@ class Projector:
     async def apply_own(self, name: bytes, events: Sequence[Event]) -> list[Verdict]:
         """Apply events this node is about to author to one stream; returns their verdicts."""
         self.fresh[name] = sorted([*self.fresh[name], *events], key=lambda event: event.sort_key)
+        if any(event.id == name for event in events):
+            self.created.add(name)
+            self.rows[name], self.logged[name] = StreamRow(name), []
         await self._read_rows([name])
         await self._complete_certificates([name])
         again = name in self.admission.refold
@@ -115,7 +119,7 @@ class Projector:
     async def _load(self, names: Collection[bytes]) -> None:
         """Bring stored folds, whose rows are read, into memory."""
         wanted = [name for name in names if name not in self.folds]
-        await self._load_pins([name for name in wanted if self.rows[name].state is not None])
+        pins = await self._load_pins([name for name in wanted if self.rows[name].state is not None])
         for name in wanted:
             row = self.rows[name]
             folded = self.folds[name] = Folded(name, last=row.last, unproven=row.unproven)
@@ -124,27 +128,29 @@ class Projector:
             if name == self.admission.network.network_id:
                 folded.state = governance.decode_state(row.state)
             else:
-                folded.pins = self.pins[name]
+                folded.pins = pins[name]
                 folded.state = task_fold.decode_state(row.state)
 
-    async def _load_pins(self, names: Sequence[bytes]) -> None:
+    async def _load_pins(self, names: Sequence[bytes]) -> dict[bytes, Pins]:
         network = self.admission.network
-        wanted = [name for name in names if name not in self.pins and name != network.network_id]
+        found = {name: self.pins[name] for name in names if name in self.pins}
+        wanted = [name for name in names if name not in found and name != network.network_id]
         wires = await self.txn.wires(wanted) if wanted else {}
-        for body, signature in wires.values():
-            self.pins.keep(task_fold.pin_task(parse(body, signature, network.network_id), network))
+        for name, (body, signature) in wires.items():
+            found[name] = task_fold.pin_task(parse(body, signature, network.network_id), network)
         orphaned = [name for name in wanted if name not in wires]
-        if orphaned:
-            for certificates in (await self.txn.stream_certificates(orphaned)).values():
-                decision = parse_certificate(certificates[0], network)
-                assert isinstance(decision, DecisionCertificate)
-                self.pins.keep(task_fold.pin_task(decision.creation, network))
+        for name, certificates in (await self.txn.stream_certificates(orphaned) if orphaned else {}).items():
+            decision = parse_certificate(certificates[0], network)
+            assert isinstance(decision, DecisionCertificate), "a task's stream has decision certificates only"
+            found[name] = task_fold.pin_task(decision.creation, network)
+        return found
 
     async def _fold_again(self, names: Collection[bytes]) -> None:
         if not names:
             return
         await self._read_events(names)
-        wires = await self.txn.stream_certificates(names)
+        elsewhere = [name for name in names if name not in self.created]
+        wires = await self.txn.stream_certificates(elsewhere) if elsewhere else {}
         network = self.admission.network
         new: dict[bytes, list[Certificate]] = defaultdict(list)
         for certificate in self.admission.certificates.values():

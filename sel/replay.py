@@ -14,10 +14,10 @@ from typing import Any
 
 import trio
 
-from sel.postgres import Connection, Database, columns, head_arguments, head_of, stream_row
+from sel.postgres import Connection, Database, batch_arguments, columns, head_of
 from sel.projector import facts_of
 from sel.queries import named
-from sel.rows import LogHead, StreamRow, id_as_number, root_share, sum_modulus
+from sel.rows import Changes, LogHead, StreamRow, id_as_number, root_share, sum_modulus
 from sel.signatures import verify as bad_signatures
 from wattswarm.kernel import chain, stream
 from wattswarm.kernel.certificate import (
@@ -75,7 +75,7 @@ async def replay(database: Database, genesis_network: Network, progress: Progres
 
     async def work(connection: Connection) -> LogHead:
         async with connection.transaction():
-            old = head_of(await connection.fetchrow(log_sql["lock_head"]))
+            old = head_of(tuple(await connection.fetchrow(log_sql["lock_head"], None))[:9])
             return await _rebuild(connection, genesis_network, old, progress)
 
     return await database.run(work)
@@ -104,7 +104,7 @@ async def _rebuild(connection: Connection, network: Network, old: LogHead, progr
             waiting = []
     await _write_folds(connection, waiting, head)
     head.max_hlc = await connection.fetchval(views["max_hlc"])
-    await connection.execute(log_sql["write_head"], *head_arguments(head))
+    await _write_folds(connection, [], head)
     return head
 
 
@@ -172,21 +172,18 @@ async def _streams(connection: Connection, network_id: bytes) -> AsyncIterator[t
 
 
 async def _write_folds(connection: Connection, folds: list[Folded], head: LogHead) -> None:
-    rows: list[tuple[Any, ...]] = []
-    verdicts: list[tuple[Any, ...]] = []
+    changes = Changes(head=head)
     for folded in folds:
         data, digest = folded.encoded() or (None, None)
         head.swap_root(folded.stream, None, digest)
         row = StreamRow(folded.stream, data, digest, folded.last, facts_of(folded), folded.awaits, folded.unproven)
-        rows.append(stream_row(row))
-        verdicts.extend(
-            (event_id, folded.stream, verdict.status, verdict.reason, verdict.message)
+        changes.streams.append(row)
+        changes.verdicts.extend(
+            (folded.stream, event_id, verdict)
             for event_id, verdict in folded.verdicts.items()
             if verdict.status != "accepted"
         )
-    await connection.execute(log_sql["write_streams"], *columns(rows, 16))
-    if verdicts:
-        await connection.execute(log_sql["insert_verdicts"], *columns(verdicts, 5))
+    await connection.execute(log_sql["write_batch"], *batch_arguments(changes, 0))
 
 
 # -- verify -----------------------------------------------------------------------------------------------------

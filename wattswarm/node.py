@@ -73,7 +73,7 @@ async def open_node(config: Config, *, make: bool = True, genesis: Genesis | Non
             database = await stack.enter_async_context(open_database(dsn, revive))
             await _claim(database, home, config)
             guard = stack.enter_context(AuthorGuard(config.state_dir))
-            store = PostgresStore(database, network.network_id)
+            store = PostgresStore(database, network.network_id, home.keys.node_id)
             recover = database.recover if revive is not None else None
             log = await stack.enter_async_context(open_log(store, network, home.keys, guard, now_ms, recover))
             yield Node(config, home, database, log, guard, Executors(config.state_dir))

@@ -1,7 +1,8 @@
 -- name: lock_head
--- The writer lock: totals of the log, held until the transaction ends.
-SELECT seq, events, events_sum, certificates, certificates_sum, state_root, max_hlc, parked, memberships
-FROM log_head FOR UPDATE;
+-- The writer lock: totals of the log, held until the transaction ends; and one author's chain, if it has one.
+SELECT h.seq, h.events, h.events_sum, h.certificates, h.certificates_sum, h.state_root, h.max_hlc, h.parked,
+    h.memberships, c.author, c.seq, c.event_id, c.hlc, c.day, c.day_events, c.day_bytes, c.void_from
+FROM log_head h LEFT JOIN chains c ON c.author = $1 FOR UPDATE OF h;
 
 -- name: read_head
 SELECT seq, events, events_sum, certificates, certificates_sum, state_root, max_hlc, parked, memberships
@@ -14,18 +15,8 @@ SELECT network_id, node_id FROM log_head;
 -- A fresh log becomes one network's and one node's.
 UPDATE log_head SET network_id = $1, node_id = $2 WHERE network_id IS NULL;
 
--- name: write_head
-UPDATE log_head SET seq = $1, events = $2, events_sum = $3, certificates = $4, certificates_sum = $5,
-    state_root = $6, max_hlc = $7, parked = $8, memberships = $9;
-
 -- name: chains
 SELECT author, seq, event_id, hlc, day, day_events, day_bytes, void_from FROM chains WHERE author = ANY($1::bytea[]);
-
--- name: write_chains
-INSERT INTO chains (author, seq, event_id, hlc, day, day_events, day_bytes, void_from)
-SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
-ON CONFLICT (author) DO UPDATE SET seq = excluded.seq, event_id = excluded.event_id, hlc = excluded.hlc,
-    day = excluded.day, day_events = excluded.day_events, day_bytes = excluded.day_bytes, void_from = excluded.void_from;
 
 -- name: ids_at
 SELECT e.author, e.author_seq, e.event_id
@@ -39,26 +30,9 @@ SELECT event_id, body, signature FROM events WHERE event_id = ANY($1::bytea[]);
 SELECT event_id, stream FROM events
 WHERE author = $1 AND author_seq >= $2 AND ($3::bigint IS NULL OR author_seq < $3) ORDER BY author_seq;
 
--- name: insert_events
-INSERT INTO events (seq, event_id, author, author_seq, stream, epoch, hlc, kind, body, signature)
-SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[],
-    $8::text[], $9::bytea[], $10::bytea[]);
-
 -- name: streams
 SELECT stream, state, digest, last_epoch, last_hlc, last_id, awaits, unproven
 FROM streams WHERE stream = ANY($1::bytea[]);
-
--- name: write_streams
-INSERT INTO streams (stream, state, digest, last_epoch, last_hlc, last_id, awaits, unproven,
-    label, status, epoch, task_type, creator, membership, created_at, expiry_ms)
-SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[],
-    $8::boolean[], $9::text[], $10::text[], $11::bigint[], $12::text[], $13::bytea[], $14::bytea[], $15::bigint[],
-    $16::bigint[])
-ON CONFLICT (stream) DO UPDATE SET state = excluded.state, digest = excluded.digest,
-    last_epoch = excluded.last_epoch, last_hlc = excluded.last_hlc, last_id = excluded.last_id,
-    awaits = excluded.awaits, unproven = excluded.unproven, label = excluded.label, status = excluded.status,
-    epoch = excluded.epoch, task_type = excluded.task_type, creator = excluded.creator,
-    membership = excluded.membership, created_at = excluded.created_at, expiry_ms = excluded.expiry_ms;
 
 -- name: stream_events
 SELECT e.stream, e.body, e.signature
@@ -79,10 +53,6 @@ SELECT certificate_id FROM certificates WHERE certificate_id = ANY($1::bytea[]);
 
 -- name: membership_certificates
 SELECT body FROM certificates WHERE kind = 'membership' ORDER BY seq;
-
--- name: insert_certificates
-INSERT INTO certificates (certificate_id, kind, stream, body)
-SELECT * FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::bytea[]);
 
 -- name: parked_certificates
 SELECT body FROM parked_certificates ORDER BY seq;
@@ -131,10 +101,6 @@ SELECT stream FROM streams WHERE label = $1;
 -- name: vote_on
 SELECT candidate_hash FROM finality_votes WHERE task = $1 AND epoch = $2;
 
--- name: insert_votes
-INSERT INTO finality_votes (task, epoch, candidate_hash, event_id)
-SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bytea[]);
-
 -- name: verdicts
 SELECT event_id, status, reason, message FROM verdicts WHERE stream = $1;
 
@@ -145,8 +111,44 @@ DELETE FROM verdicts WHERE stream = ANY($1::bytea[]);
 INSERT INTO verdicts (event_id, stream, status, reason, message)
 SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::text[], $5::text[]);
 
--- name: notify
-SELECT pg_notify('wattswarm_log', $1);
-
 -- name: scan
 SELECT seq, body, signature FROM events WHERE seq >= $1 ORDER BY seq LIMIT $2;
+
+-- name: write_batch
+-- All that a transaction adds, in one statement: events, certificates, chains, folds, votes, verdicts, totals.
+WITH new_events AS (
+    INSERT INTO events (seq, event_id, author, author_seq, stream, epoch, hlc, kind, body, signature)
+    SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[],
+        $8::text[], $9::bytea[], $10::bytea[])
+), new_certificates AS (
+    INSERT INTO certificates (certificate_id, kind, stream, body)
+    SELECT * FROM unnest($11::bytea[], $12::text[], $13::bytea[], $14::bytea[])
+), new_chains AS (
+    INSERT INTO chains (author, seq, event_id, hlc, day, day_events, day_bytes, void_from)
+    SELECT * FROM unnest($15::bytea[], $16::bigint[], $17::bytea[], $18::bigint[], $19::bigint[], $20::bigint[],
+        $21::bigint[], $22::bigint[])
+    ON CONFLICT (author) DO UPDATE SET seq = excluded.seq, event_id = excluded.event_id, hlc = excluded.hlc,
+        day = excluded.day, day_events = excluded.day_events, day_bytes = excluded.day_bytes,
+        void_from = excluded.void_from
+), new_streams AS (
+    INSERT INTO streams (stream, state, digest, last_epoch, last_hlc, last_id, awaits, unproven,
+        label, status, epoch, task_type, creator, membership, created_at, expiry_ms)
+    SELECT * FROM unnest($23::bytea[], $24::bytea[], $25::bytea[], $26::bigint[], $27::bigint[], $28::bytea[],
+        $29::bytea[], $30::boolean[], $31::text[], $32::text[], $33::bigint[], $34::text[], $35::bytea[], $36::bytea[],
+        $37::bigint[], $38::bigint[])
+    ON CONFLICT (stream) DO UPDATE SET state = excluded.state, digest = excluded.digest,
+        last_epoch = excluded.last_epoch, last_hlc = excluded.last_hlc, last_id = excluded.last_id,
+        awaits = excluded.awaits, unproven = excluded.unproven, label = excluded.label, status = excluded.status,
+        epoch = excluded.epoch, task_type = excluded.task_type, creator = excluded.creator,
+        membership = excluded.membership, created_at = excluded.created_at, expiry_ms = excluded.expiry_ms
+), new_votes AS (
+    INSERT INTO finality_votes (task, epoch, candidate_hash, event_id)
+    SELECT * FROM unnest($39::bytea[], $40::bigint[], $41::bytea[], $42::bytea[])
+), new_verdicts AS (
+    INSERT INTO verdicts (event_id, stream, status, reason, message)
+    SELECT * FROM unnest($43::bytea[], $44::bytea[], $45::text[], $46::text[], $47::text[])
+), new_head AS (
+    UPDATE log_head SET seq = $48, events = $49, events_sum = $50, certificates = $51, certificates_sum = $52,
+        state_root = $53, max_hlc = $54, parked = $55, memberships = $56
+)
+SELECT pg_notify('wattswarm_log', $57);
