@@ -140,13 +140,22 @@ def counts(pins: Pins, voter: bytes, candidate_author: bytes) -> bool:
 
 
 def tally(pins: Pins, work: Epoch, candidate_hash: bytes) -> tuple[int, int]:
-    """(approvals, rejects) that count for a candidate in this round."""
-    candidate = work.candidates.get(candidate_hash)
-    if candidate is None:
-        return 0, 0
+    """(approvals, rejects) that count for one of the epoch's candidates in this round."""
+    author = work.candidates[candidate_hash].author
     said = [
         vote.approves
         for voter, vote in work.votes.items()
-        if vote.candidate_hash == candidate_hash and counts(pins, voter, candidate.author)
+        if vote.candidate_hash == candidate_hash and counts(pins, voter, author)
     ]
     return said.count(True), said.count(False)
+
+
+def quorum_candidate(pins: Pins, work: Epoch) -> bytes | None:
+    """The candidate that has the approval quorum in this round: of several the earliest, or None."""
+    quorum = pins.contract.acceptance.quorum_threshold
+    won = [
+        (work.candidates[name].created_at, name)
+        for name in {vote.candidate_hash for vote in work.votes.values()}
+        if tally(pins, work, name)[0] >= quorum
+    ]
+    return min(won)[1] if won else None
