@@ -27,6 +27,7 @@ connect_timeout_s = 20.0
 unavailable = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.CannotConnectNowError,
@@ -109,6 +110,10 @@ async def _prepare(connection: Connection) -> None:
     await connection.execute("SET synchronous_commit = on")
 
 
+async def _keep(_connection: Connection) -> None:
+    """Nothing to undo between uses: work leaves no session state behind, and asking the server costs a round trip."""
+
+
 @asynccontextmanager
 async def open_database(dsn: str, revive: Callable[[], None] | None = None) -> AsyncIterator[Database]:
     """Connect, migrate, and serve until left. Raises ``StoreUnavailable`` if there is no answer.
@@ -124,8 +129,8 @@ async def open_database(dsn: str, revive: Callable[[], None] | None = None) -> A
                     min_size=1,
                     max_size=connections_max,
                     timeout=connect_timeout_s,
-                    command_timeout=None,
                     init=_prepare,
+                    reset=_keep,
                 )
                 async with pool.acquire() as connection:
                     await migrate(connection)
