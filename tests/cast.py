@@ -6,6 +6,7 @@ The same name has the same keys in every world. Keeps no state.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import cache
 
 from wattswarm.kernel.certificate import ForkCertificate
 from wattswarm.kernel.codec import sha256
@@ -23,6 +24,7 @@ everything = frozenset(all_roles)
 names = ("ada", "ben", "cy", "dee", "eli", "fay", "gus", "hal", "ivy", "joe")
 
 
+@cache
 def keys_of(name: str) -> Keypair:
     """The keys that go with a name."""
     return Keypair(sha256(name.encode()))

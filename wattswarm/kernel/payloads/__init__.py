@@ -8,6 +8,7 @@ rule of the fold decides (claims: by the claimed role; stop, suspend, kill: fina
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -81,11 +82,12 @@ def parse_payload(kind: Kind, value: Any) -> Payload:
 def plain(payload: Payload) -> dict[str, Any]:
     """The CBOR map of a typed payload; absent optional fields are left out."""
     value: dict[str, Any] = msgspec.to_builtins(payload, builtin_types=(bytes,))
-    return _without_none_fields(payload, value)
-
-
-def _without_none_fields(payload: Payload, value: dict[str, Any]) -> dict[str, Any]:
-    for field in msgspec.structs.fields(payload):
-        if not field.required and value.get(field.name, 0) is None:
-            del value[field.name]
+    for name in _optional_fields(type(payload)):
+        if value[name] is None:
+            del value[name]
     return value
+
+
+@cache
+def _optional_fields(kind: type[Payload]) -> tuple[str, ...]:
+    return tuple(field.name for field in msgspec.structs.fields(kind) if not field.required)
