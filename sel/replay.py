@@ -12,13 +12,11 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import trio
-
 from sel.postgres import Connection, Database, batch_arguments, columns, head_of
 from sel.projector import facts_of
 from sel.queries import named
 from sel.rows import Changes, LogHead, StreamRow, id_as_number, root_share, sum_modulus
-from sel.signatures import verify as bad_signatures
+from sel.signatures import bad_signatures
 from wattswarm.kernel import chain, stream
 from wattswarm.kernel.certificate import (
     Certificate,
@@ -259,7 +257,6 @@ async def _verify_rows(
     progress: Progress,
 ) -> tuple[int, int]:
     """Each row against its own bytes and its author's chain. Returns (sum of live ids, live events)."""
-    limiter = trio.CapacityLimiter(2)
     tips: dict[bytes, tuple[int, bytes]] = {}
     live_sum = live = expected = 0
     async for page in _pages(database, head.seq):
@@ -275,7 +272,7 @@ async def _verify_rows(
             if event.author_seq < voids.get(event.author, event.author_seq + 1):
                 live_sum, live = (live_sum + id_as_number(event.id)) % sum_modulus, live + 1
         seqs = {row[1]: row[0] for row in page}
-        for bad in await bad_signatures(events, (), limiter):
+        for bad in await bad_signatures(events):
             report.blame(seqs.get(bad.id, 0), bad.id, "the signature is not the author's")
         report.events += len(page)
         progress(report.events)

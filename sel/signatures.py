@@ -1,7 +1,7 @@
-"""Verifying many signatures: in chunks, on other threads.
+"""Verifying many signatures: in chunks on other threads, or in numbers in a helper process.
 
-libsodium works without the interpreter's lock, so two threads give two cores; a chunk of 64 pays for the hop, one
-signature a hop does not.
+libsodium works without the interpreter's lock, so threads are good for what comes now and then; a chunk of 64 pays
+for the hop. A long import keeps the interpreter busy itself, and has a process check for it (``sel.verifier``).
 """
 
 from __future__ import annotations
@@ -10,45 +10,56 @@ from collections.abc import Sequence
 
 import trio
 
+from sel.verifier import Claim, Verifier
 from wattswarm.kernel import identity
 from wattswarm.kernel.certificate import Certificate, DecisionCertificate
-from wattswarm.kernel.event import Event, signature_holds
+from wattswarm.kernel.event import Event, signature_context
 
-chunk_events = 64
-chunk_certificates = 16
-
-
-def bad_signatures(events: Sequence[Event]) -> list[Event]:
-    """The events whose signature is not their author's. Blocks; releases the interpreter's lock while it works."""
-    return [event for event in events if not signature_holds(event)]
+chunk_claims = 64
+threads_max = 2
 
 
-def look_ahead(certificates: Sequence[Certificate]) -> None:
-    """Check the signatures in proofs, so that their answers are remembered when the certificates are judged."""
+def claims_of(events: Sequence[Event], certificates: Sequence[Certificate]) -> list[Claim]:
+    """The signatures of events, then those in the proofs of certificates."""
+    claims = [(event.author, signature_context + event.id, event.signature) for event in events]
     for certificate in certificates:
         if isinstance(certificate, DecisionCertificate):
-            for entry in certificate.proof.signatures:
-                identity.verify(entry.signer_node_id, certificate.statement, entry.signature_hex)
+            statement = certificate.statement
+            claims.extend(
+                (entry.signer_node_id, statement, entry.signature_hex) for entry in certificate.proof.signatures
+            )
+    return claims
 
 
-async def verify(
-    events: Sequence[Event], certificates: Sequence[Certificate], limiter: trio.CapacityLimiter
+def check(claims: Sequence[Claim]) -> list[bool]:
+    """Which claims hold. Blocks; releases the interpreter's lock while it works."""
+    return [identity.verify(*claim) for claim in claims]
+
+
+async def bad_signatures(
+    events: Sequence[Event], certificates: Sequence[Certificate] = (), helper: Verifier | None = None
 ) -> list[Event]:
-    """The events whose signature does not hold, checked in chunks on at most ``limiter`` threads.
+    """The events whose signature is not their author's.
 
-    The signatures in ``certificates`` are looked at on the same threads; they are judged where they are taken in.
+    The signatures in ``certificates`` are looked at on the way and remembered; they are judged where they are taken in.
     """
-    bad: list[Event] = []
+    claims = claims_of(events, certificates)
+    if helper is not None:
+        good = await helper.check(claims)
+    else:
+        good = await _on_threads(claims)
+    return [event for event, holds in zip(events, good, strict=False) if not holds]
 
-    async def check(chunk: Sequence[Event]) -> None:
-        bad.extend(await trio.to_thread.run_sync(bad_signatures, chunk, limiter=limiter))
 
-    async def look(chunk: Sequence[Certificate]) -> None:
-        await trio.to_thread.run_sync(look_ahead, chunk, limiter=limiter)
+async def _on_threads(claims: Sequence[Claim]) -> list[bool]:
+    limiter = trio.CapacityLimiter(threads_max)
+    parts: dict[int, list[bool]] = {}
+
+    async def part(start: int) -> None:
+        chunk = claims[start : start + chunk_claims]
+        parts[start] = await trio.to_thread.run_sync(check, chunk, limiter=limiter)
 
     async with trio.open_nursery() as nursery:
-        for start in range(0, len(events), chunk_events):
-            nursery.start_soon(check, events[start : start + chunk_events])
-        for start in range(0, len(certificates), chunk_certificates):
-            nursery.start_soon(look, certificates[start : start + chunk_certificates])
-    return bad
+        for start in range(0, len(claims), chunk_claims):
+            nursery.start_soon(part, start)
+    return [holds for start in sorted(parts) for holds in parts[start]]

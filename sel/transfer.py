@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,11 +17,13 @@ from typing import Any, BinaryIO
 import cbor2
 import trio
 
+from sel.lifetimes import single_error
 from sel.log import Log
 from sel.postgres import Connection, Database
 from sel.queries import named
 from sel.rows import Duplicate, NotAdmitted, Stored, Void, Waiting
-from sel.signatures import verify
+from sel.signatures import bad_signatures
+from sel.verifier import Verifier, open_verifier
 from wattswarm.kernel import codec
 from wattswarm.kernel.certificate import Certificate, parse_certificate
 from wattswarm.kernel.event import Event, parse
@@ -31,7 +34,9 @@ header_name = "wattswarm/log/v1"
 item_bytes_max = (1 << 20) + 64
 batch_events = 1024
 batch_bytes_max = 8 << 20
+helper_bytes_min = 4 << 20
 Item = Certificate | Event
+Batch = tuple[list[Event], list[Certificate]]
 
 
 @dataclass(slots=True)
@@ -130,38 +135,56 @@ def read_items(file: BinaryIO) -> Iterator[Any]:
 async def import_log(log: Log, file: BinaryIO, progress: Callable[[ImportReport], None]) -> ImportReport:
     """Take every item of a log file (its header already read) into ``log``, in batches; memory stays flat.
 
-    Parsing of the next batch goes on while signatures of this one are checked on other threads and while the
-    database works. Raises ``Refused`` if the file is damaged; what came before that is kept.
+    The next batch is parsed while the signatures of this one are checked elsewhere and while the database works.
+    Raises ``Refused`` if the file is damaged; what came before that is kept.
     """
     report = ImportReport()
-    limiter = trio.CapacityLimiter(2)
-    send, receive = trio.open_memory_channel[tuple[list[Event], list[Certificate]]](1)
-
-    async def store() -> None:
-        async for events, certificates in receive:
-            await _take(log, events, certificates, report)
-            progress(report)
-
-    damaged: Refused | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(store)
-        async with send:
-            batches = _batches(log, read_items(file), report)
-            while True:
-                try:
-                    batch = next(batches, None)
-                except Refused as refusal:
-                    damaged, batch = refusal, None
-                if batch is None:
-                    break
-                bad = {event.id for event in await verify(batch[0], batch[1], limiter)}
-                for event in batch[0]:
-                    if event.id in bad:
-                        report.reject(event.author_seq, f"event {event.id.hex()}: the signature is not its author's")
-                await send.send(([event for event in batch[0] if event.id not in bad], batch[1]))
+    async with AsyncExitStack() as stack:
+        large = os.fstat(file.fileno()).st_size >= helper_bytes_min
+        helper = await stack.enter_async_context(open_verifier()) if large else None
+        damaged = await _import(log, file, report, progress, helper)
     if damaged is not None:
         raise damaged
     return report
+
+
+async def _import(
+    log: Log,
+    file: BinaryIO,
+    report: ImportReport,
+    progress: Callable[[ImportReport], None],
+    helper: Verifier | None,
+) -> Refused | None:
+    """Three stages at once: parsing, checking signatures, storing. Returns where the file is damaged, if it is."""
+    damaged: Refused | None = None
+    parsed_send, parsed = trio.open_memory_channel[Batch](1)
+    sound_send, sound = trio.open_memory_channel[Batch](1)
+
+    async def check() -> None:
+        async with sound_send:
+            async for events, certificates in parsed:
+                bad = {event.id for event in await bad_signatures(events, certificates, helper)}
+                for event in events:
+                    if event.id in bad:
+                        report.reject(0, f"event {event.id.hex()}: the signature is not its author's")
+                await sound_send.send(([event for event in events if event.id not in bad], certificates))
+
+    async def store() -> None:
+        async for events, certificates in sound:
+            await _take(log, events, certificates, report)
+            progress(report)
+
+    with single_error():
+        async with trio.open_nursery() as nursery, parsed_send:
+            nursery.start_soon(check)
+            nursery.start_soon(store)
+            try:
+                for batch in _batches(log, read_items(file), report):
+                    await parsed_send.send(batch)
+            except Refused as refusal:
+                damaged = refusal
+            await parsed_send.aclose()
+    return damaged
 
 
 def _batches(log: Log, items: Iterator[Any], report: ImportReport) -> Iterator[tuple[list[Event], list[Certificate]]]:

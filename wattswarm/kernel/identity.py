@@ -6,12 +6,10 @@ fixes those cases, because an implementation that accepts one of them would disa
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 from nacl.exceptions import CryptoError
 
-verified_kept_max = 4_096
+verified_kept_max = 8_192
 node_id_bytes = 32
 signature_bytes = 64
 
@@ -33,12 +31,31 @@ class Keypair:
         return f"Keypair({self.node_id.hex()})"
 
 
-@lru_cache(maxsize=verified_kept_max)
+_sound: dict[tuple[bytes, bytes, bytes], None] = {}
+
+
 def verify(node_id: bytes, message: bytes, signature: bytes) -> bool:
     """Whether ``signature`` is ``node_id``'s over ``message``. Never raises for bad bytes.
 
-    Remembers its last answers: one signature is met as an event's, in a certificate and in a proof.
+    Remembers the last good ones: one signature is met as an event's, in a certificate and in a proof.
     """
+    if (node_id, message, signature) in _sound:
+        return True
+    if not holds(node_id, message, signature):
+        return False
+    remember(node_id, message, signature)
+    return True
+
+
+def remember(node_id: bytes, message: bytes, signature: bytes) -> None:
+    """Note a signature that ``holds`` found good, in this process or in a helper of it."""
+    if len(_sound) >= verified_kept_max:
+        _sound.clear()
+    _sound[node_id, message, signature] = None
+
+
+def holds(node_id: bytes, message: bytes, signature: bytes) -> bool:
+    """``verify`` without a memory: the one place where signatures are checked."""
     if len(signature) != signature_bytes or len(node_id) != node_id_bytes:
         return False
     try:
