@@ -118,14 +118,15 @@ class Actors:
         assert soonest.until_ms > self.world.now_ms, f"a wait that is over: {soonest}"
         self.world.now_ms = soonest.until_ms
 
-    def _author(self, name: str, payload: Payload, epoch: int) -> None:
+    def _author(self, name: str, payload: Payload, epoch: int, *, may_fail: bool = False) -> bool:
         clock = hlc.after(max(held.hlc for held in self.events), self.world.now_ms)
         said = self.world.author(name, payload, task=self.story.task, epoch=epoch, at_ms=self.world.now_ms, clock=clock)
         self.events.append(said)
         if isinstance(payload, judge.DecisionFinalized):
             self._certify(said, payload)
         verdict = self.story.tell(said)
-        assert verdict.status == "accepted", f"{name} authored {said.kind}: {verdict}"
+        assert may_fail or verdict.status == "accepted", f"{name} authored {said.kind}: {verdict}"
+        return verdict.status == "accepted"
 
     def _certify(self, said: Event, payload: judge.DecisionFinalized) -> None:
         proposed = next(event for event in self.events if _hash(event) == payload.winning_candidate_hash)
@@ -136,8 +137,7 @@ class Actors:
 
     def _execute(self, name: str, task: Execute) -> None:
         candidate = self.execute(name, task)
-        if candidate is not None:
-            self._author(name, work.CandidateProposed(candidate), task.epoch)
+        if candidate is not None and self._author(name, work.CandidateProposed(candidate), task.epoch, may_fail=True):
             return
         self._failed(name, task.epoch, "propose")
         self._author(name, course.TaskError(task.execution_id, "OTHER", [303], "it crashed"), task.epoch)
@@ -193,3 +193,14 @@ def _hash(said: Event) -> bytes | None:
     if not isinstance(said.payload, work.CandidateProposed):
         return None
     return candidate_hash(said.author, said.payload.candidate)
+
+
+def told(story: Story, name: str, mine: Mine | None = None) -> list[Intent]:
+    """What a member of a story should do now."""
+    return next_intents(story.state, story.pins, story.world.node(name), story.world.now_ms, mine)
+
+
+def waits(intents: list[Intent]) -> str:
+    """The reasons given for waiting; fails if there is anything to do."""
+    assert all(isinstance(intent, Wait) for intent in intents), intents
+    return "; ".join(intent.why for intent in intents if isinstance(intent, Wait))

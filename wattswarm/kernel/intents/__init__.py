@@ -3,12 +3,17 @@
 Pure: it reads a fold, what the node remembers of its own (``Mine``), and a time that is handed in. Nodes that hold
 the same state agree, without a word, whose turn it is: members stand in line by the hash of (task, epoch, duty,
 node), and each waits ``turn_ms`` for everybody before it, reckoned from when the work last moved. So one acts where
-one is enough, and the next takes over where it is silent. What is said here is accepted by this state; races with
-what has not arrived yet are settled by the fold. Keeps docs/protocol.md §6 and §7.
+one is enough, and the next takes over where it is silent. What is said here was tried on a copy of the state, so a
+node never attempts what its own state refuses, but says why it waits; races with what has not arrived yet are
+settled by the fold. Keeps docs/protocol.md §6 and §7.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from wattswarm.kernel import hlc
+from wattswarm.kernel.event import Draft, Event
 from wattswarm.kernel.intents.finish import deciding, ending_epoch, expiring, finalizing, retrying, voting_finality
 from wattswarm.kernel.intents.propose import proposing
 from wattswarm.kernel.intents.values import (
@@ -24,8 +29,11 @@ from wattswarm.kernel.intents.values import (
     Wait,
 )
 from wattswarm.kernel.intents.verify import verifying
-from wattswarm.kernel.task.pins import Pins
-from wattswarm.kernel.task.state import Epoch, TaskState, status
+from wattswarm.kernel.limits import LOCAL_PROTOCOL_VERSION
+from wattswarm.kernel.payloads import kind_names
+from wattswarm.kernel.payloads.judge import DecisionFinalized
+from wattswarm.kernel.task.fold import Pins, TaskState, apply, decode_state, encode_state, status
+from wattswarm.kernel.task.state import Epoch
 
 __all__ = [
     "Author",
@@ -65,9 +73,41 @@ def next_intents(state: TaskState, pins: Pins, me: bytes, now_ms: int, mine: Min
         found = list(duty(sight))
         actions: list[Intent] = [intent for intent in found if not isinstance(intent, Wait)]
         if actions:
-            return actions
+            refusal = _refusal(sight, actions)
+            if refusal is None:
+                return actions
+            found = [Wait(expiry, refusal)]
         waits.extend(found)
     return waits or [Wait(expiry, "waiting for others")]
+
+
+def _refusal(sight: Sight, actions: Iterable[Intent]) -> str | None:
+    """What the fold would say no to: tried on a copy of the state, with events that nobody signed."""
+    state = decode_state(encode_state(sight.state))
+    for action in actions:
+        if isinstance(action, Author) and not isinstance(action.draft.payload, DecisionFinalized):
+            verdict = apply(state, sight.pins, _unsigned(sight, action.draft))
+            if verdict.status != "accepted":
+                return verdict.message
+    return None
+
+
+def _unsigned(sight: Sight, draft: Draft) -> Event:
+    return Event(
+        id=b"",
+        body=b"",
+        signature=b"",
+        protocol_version=LOCAL_PROTOCOL_VERSION,
+        network_id=sight.pins.network_id,
+        author=sight.me,
+        author_seq=0,
+        prev=None,
+        hlc=hlc.pack(sight.now),
+        task=draft.task,
+        epoch=draft.epoch,
+        kind=kind_names[type(draft.payload)],
+        payload=draft.payload,
+    )
 
 
 def _going(state: TaskState) -> Epoch:

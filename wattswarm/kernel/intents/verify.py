@@ -6,7 +6,7 @@ that others need is given back in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Literal
 
 from msgspec.structs import replace
@@ -45,8 +45,8 @@ def verifying(sight: Sight) -> Iterator[Intent]:
     vote = work.votes.get(sight.me)
     if vote is not None and vote.approves is None:
         yield from _reveal(sight, vote)
-    elif work.committed is not None or quorum_candidate(sight.pins, work) is not None:
-        return
+    elif (winner := work.committed or quorum_candidate(sight.pins, work)) is not None:
+        yield from _attest(sight, winner)
     elif vote is not None:
         yield from _make_room(sight, vote.candidate_hash)
     elif sight.now < work.run_at:
@@ -80,11 +80,16 @@ def spoken(sight: Sight) -> frozenset[bytes]:
     return frozenset(undecided | work.votes.keys())
 
 
+def _backers(sight: Sight, name: bytes) -> set[bytes]:
+    """Voters of this round that approve the candidate, or may: what they sealed is about it."""
+    votes = sight.work.votes.items()
+    return {voter for voter, vote in votes if vote.candidate_hash == name and vote.approves is not False}
+
+
 def _wanted(sight: Sight, name: bytes) -> int:
-    """How many verifiers should speak in this round: one more for each that did not approve."""
-    votes = sight.work.votes
-    lost = len(spoken(sight) - votes.keys()) + sum(vote.approves is False for vote in votes.values())
-    return min(len(_judges(sight, name)), _quorums(sight, name) + lost)
+    """How many verifiers should speak in this round: one more for each that spoke and does not back ``name``."""
+    lost = spoken(sight) - _backers(sight, name)
+    return min(len(_judges(sight, name) | lost), _quorums(sight, name) + len(lost))
 
 
 def untapped(sight: Sight) -> frozenset[bytes]:
@@ -117,14 +122,14 @@ def _vote(sight: Sight) -> Iterator[Intent]:
 
 
 def _candidates_in_order(sight: Sight) -> list[bytes]:
-    """The candidates this node may judge, in the order that all verifiers take them: those that pass first."""
+    """The candidates this node may judge, in the order that all take them: those that pass, those with votes."""
     work = sight.work
     ordered = [
-        (not candidate.passes, candidate.created_at, name)
+        (not candidate.passes, -len(_backers(sight, name)), candidate.created_at, name)
         for name, candidate in work.candidates.items()
         if name not in work.blacklist and sight.me in _judges(sight, name)
     ]
-    return [name for _, _, name in sorted(ordered)]
+    return [name for _, _, _, name in sorted(ordered)]
 
 
 def _choose(sight: Sight, ordered: list[bytes]) -> tuple[bytes | None, Judgement | None]:
@@ -169,19 +174,24 @@ def _published(sight: Sight, judgement: Judgement) -> bool:
 
 
 def _claim(sight: Sight, name: bytes) -> Intent:
-    work = sight.work
     heard = spoken(sight)
     missing = _wanted(sight, name) - len(heard)
     if missing <= 0:
         return Wait(sight.expiry, f"{len(heard)} verifiers have spoken: waiting for them to reveal")
+    return _claim_in_turn(sight, name, untapped(sight), missing, _VOTE_UNITS)
+
+
+def _claim_in_turn(sight: Sight, name: bytes, others: Set[bytes], missing: int, units: int) -> Intent:
+    """Claim a verify lease when it is this node's turn among ``others``; ``units``: what the work costs at least."""
+    work, candidate = sight.work, sight.work.candidates[name]
     if sight.now > work.started_at + sight.pins.contract.budget.time_ms:
         return Wait(sight.expiry, "time_ms of the epoch ran out: no new claims")
-    if not sight.can_pay("verify", _VOTE_UNITS):
+    if not sight.can_pay("verify", units + len(candidate.proposed)):
         return Wait(sight.expiry, "the verify units that this node may use are spent")
-    since = max(work.candidates[name].created_at, work.moved_at, work.run_at)
+    since = max(candidate.created_at, work.moved_at, work.run_at)
     return (
         wait_after_failures(sight, "verify")
-        or wait_for_turn(sight, "verify", untapped(sight) | {sight.me}, since, missing)
+        or wait_for_turn(sight, "verify", others | {sight.me}, since, missing)
         or claim(sight, "verify")
     )
 
@@ -266,3 +276,32 @@ def _make_room(sight: Sight, name: bytes) -> Iterator[Author]:
     if (sealed | more) - holders:
         for lease in own_leases(sight, "verify"):
             yield sight.say(TaskClaimReleased("verify", lease.execution_id))
+
+
+# -- evidence for a decision that has its votes ----------------------------------------------------------------------
+
+
+def _attest(sight: Sight, winner: bytes) -> Iterator[Intent]:
+    """Confirm that the winner's evidence can be read, where too few verifiers have."""
+    work, candidate = sight.work, sight.work.candidates[winner]
+    enough = sight.pins.contract.acceptance.da_quorum_threshold
+    readers = {digest: work.attested.get(digest, []) for digest in candidate.proposed}
+    missing = [digest for digest, said in readers.items() if len(said) < enough and sight.me not in said]
+    if not missing:
+        return
+    judgement = _judgement(sight, winner)
+    lease = next(iter(own_leases(sight, "verify")), None)
+    readable = [digest for digest in missing if judgement is None or digest in judgement.attested]
+    if not readable:
+        yield Wait(sight.expiry, f"this node could not read evidence {missing[0]}: waiting for other verifiers")
+    elif at_work(sight, "verify"):
+        yield hold(sight, "verify", lease)
+    elif lease is None:
+        others = sight.pins.membership.having("verifier") - set(readers[readable[0]])
+        yield _claim_in_turn(sight, winner, others, enough - len(readers[readable[0]]), 0)
+    elif judgement is None:
+        round_ = work.number, work.attempt
+        yield wait_after_failures(sight, "verify") or Verify(*round_, winner, lease.execution_id, lease.until)
+    else:
+        for digest in readable:
+            yield sight.say(EvidenceAvailable(candidate.candidate_id, lease.execution_id, digest))
