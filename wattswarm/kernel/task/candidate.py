@@ -80,7 +80,7 @@ def _check_wanted(turn: Turn, candidate: Candidate) -> None:
 
 
 def _check_execution(turn: Turn, execution_id: str, output_digest: bytes) -> None:
-    for other in turn.work.candidates.values():
+    for _, other in sorted(turn.work.candidates.items(), key=lambda entry: entry[0]):
         if other.execution_id == execution_id and other.author == turn.author and other.output_digest != output_digest:
             raise Refused(
                 "execution_output", f"execution {execution_id} already gave another output, of {other.candidate_id}"

@@ -83,11 +83,11 @@ def round_goes_on(pins: Pins, work: Epoch, at: int) -> str | None:
     vote_terms = pins.contract.acceptance
     if not work.votes:
         return "nobody has committed a vote"
-    for voter, vote in work.votes.items():
+    for voter, vote in sorted(work.votes.items(), key=lambda entry: entry[0]):
         deadline = vote.committed_at + vote_terms.vote.reveal_deadline_ms
         if vote.approves is None and not past(deadline, at):
             return f"{short(voter)} may reveal until {moment(deadline)}"
-    for candidate in {vote.candidate_hash for vote in work.votes.values()}:
+    for candidate in sorted({vote.candidate_hash for vote in work.votes.values()}):
         approvals, _ = tally(pins, work, candidate)
         if approvals >= vote_terms.quorum_threshold:
             return f"candidate {short(candidate)} has the quorum of {vote_terms.quorum_threshold} approvals"

@@ -32,7 +32,7 @@ def claim(turn: Turn, payload: TaskClaimed) -> None:
     ]
     slots = turn.pins.lease_slots[payload.role]
     if len(live) >= slots:
-        author, first = min(live, key=lambda entry: entry[1].until)
+        author, first = min(live, key=lambda entry: (entry[1].until, entry[0]))
         raise Refused(
             "claim_conflict",
             f"{len(live)} of {slots} {payload.role} leases are held; the next to end is {short(author)}'s, "

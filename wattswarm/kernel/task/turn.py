@@ -69,8 +69,9 @@ def need_candidate(turn: Turn, candidate_hash: bytes, candidate_id: str) -> Cand
 
 
 def need_named(turn: Turn, candidate_id: str) -> list[Candidate]:
-    """The epoch's candidates with that id: several, if proposers chose the same. Raises ``Refused`` if none."""
-    named = [candidate for candidate in turn.work.candidates.values() if candidate.candidate_id == candidate_id]
+    """The epoch's candidates with that id, in the order of hashes: proposers may choose alike. Raises ``Refused``."""
+    held = turn.work.candidates
+    named = [held[name] for name in sorted(held) if held[name].candidate_id == candidate_id]
     if not named:
         raise Refused("candidate_unknown", f"no candidate with id {candidate_id} in epoch {turn.work.number}")
     return named
