@@ -72,9 +72,10 @@ async def _demo(directory: Path) -> None:
             from wattswarm.runtime.executors import checked
 
             executor = await checked("demo", url)
+            node.executors.put(executor)
             click.echo(f"runtime {executor.capabilities.model_id} answers on {url}")
             _title("One task, event by event")
-            found = await _run(node, executor)
+            found = await _run(node)
         _title("The answer")
         click.echo(f"  {prompt}\n  → {click.style(str(found['final_answer']), fg='green', bold=True)}")
         bundle = await _check(node, directory)
@@ -101,7 +102,7 @@ async def _runtime() -> AsyncIterator[str]:
             await process.stdout.aclose()
 
 
-async def _run(node: Node, executor: Any) -> dict[str, Any]:
+async def _run(node: Node) -> dict[str, Any]:
     """Run the task while its events are told."""
     import trio
 
@@ -114,7 +115,7 @@ async def _run(node: Node, executor: Any) -> dict[str, Any]:
     async with trio.open_nursery() as nursery:
         done = trio.Event()
         nursery.start_soon(_tell, node, done)
-        found = await run_real(node.log, executor, "default", contract)
+        found = await run_real(node.log, node.executors, "demo", "default", contract)
         await done.wait()
     return found
 

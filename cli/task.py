@@ -161,7 +161,7 @@ async def run_real(session: Session, executor: str, profile: str, task_id: str |
                 document["task_id"] = task_id
         else:
             document = await sample_for(session, task_id or f"task-{now_ms()}")
-        found = await run(node.log, node.executors.get(executor), profile, document)
+        found = await run(node.log, node.executors, executor, profile, document)
     if session.as_json or not sys.stdout.isatty():
         output.document(found)
     else:
@@ -225,14 +225,15 @@ async def _feedback(
 ) -> Any:
     from wattswarm import tasks
     from wattswarm.kernel.payloads.course import TaskFeedbackReported
+    from wattswarm.kernel.task.feedback import feedback_text
 
     stream = await node.log.resolve(task)
     by, given = signed
     if (by is None) != (given is None):
         raise Refused("feedback", "--signed-by and --signature go together: give both, or neither")
     if by is None or given is None:
-        text = tasks.feedback_text(stream, epoch, reason, at)
-        by, raw = f"ed25519:{node.home.keys.node_id.hex()}", node.home.keys.sign(text.encode())
+        text = feedback_text(stream, epoch, "BAD", reason, at)
+        by, raw = f"ed25519:{node.home.keys.node_id.hex()}", node.home.keys.sign(text)
     else:
         raw = _signature(given)
     return await tasks.report_feedback(node.log, stream.hex(), TaskFeedbackReported("BAD", reason, by, raw, at), epoch)

@@ -224,6 +224,18 @@ class Log:
         names = ", ".join(f"{label}@{stream.hex()[:12]}" for stream in found)
         raise Refused("ambiguous_task", f"{reference!r} names {len(found)} tasks: {names}; use one of these")
 
+    async def admitted_policy_hashes(self, policy_id: str) -> frozenset[str]:
+        """The hashes of a policy that this network admitted beside the policy's own (docs/protocol.md §9)."""
+        network_id = self.network.network_id
+
+        async def work(txn: Txn) -> StreamRow | None:
+            return (await txn.streams([network_id])).get(network_id)
+
+        row = await self.read(work)
+        if row is None or row.state is None:
+            return frozenset()
+        return governance.admitted_policy_hashes(governance.decode_state(row.state)).get(policy_id, frozenset())
+
     async def task(self, stream: bytes) -> TaskRecord:
         """A task's fold and events. Raises ``Refused`` if the stream has no state."""
 

@@ -19,11 +19,11 @@ from wattswarm.kernel.event import Draft, Event
 from wattswarm.kernel.membership import Membership
 from wattswarm.kernel.payloads.course import TaskFeedbackReported, TaskKilled, TaskStopped, TaskSuspended
 from wattswarm.kernel.payloads.work import CandidateProposed, TaskCreated
-from wattswarm.kernel.policy import policy_hash_matches
-from wattswarm.kernel.refusal import Problem, Refused
+from wattswarm.kernel.refusal import Refused
 from wattswarm.kernel.task.candidate import candidate_hash
 from wattswarm.kernel.task.state import TaskState, status
 from wattswarm.kernel.task.vote import tally
+from wattswarm.runtime.run_real import check_policy
 
 halts = {"stop": TaskStopped, "suspend": TaskSuspended, "kill": TaskKilled}
 
@@ -35,13 +35,7 @@ async def submit(log: Log, document: object) -> tuple[Event, list[str]]:
     """
     contract = contract_from_json(document)
     parsed = parse_contract(contract)
-    binding = parsed.acceptance.verifier_policy
-    if not policy_hash_matches(binding):
-        raise Refused(
-            "policy_hash",
-            "the contract binds a policy under a hash that is not its own",
-            (Problem("acceptance.verifier_policy.policy_hash", binding.policy_hash, "the hash of `policy list`"),),
-        )
+    await check_policy(log, parsed)
     membership = log.network.current
     roles = ("proposer", "verifier", "committer", "finalizer")
     warnings = decidability_warnings(parsed, {role: len(membership.having(role)) for role in roles})
@@ -54,11 +48,6 @@ async def halt(log: Log, reference: str, how: str, reason: str) -> Event:
     stream = await log.resolve(reference)
     record = await log.task(stream)
     return (await log.author(Draft(halts[how](reason), stream, _state(record).epoch)))[0]
-
-
-def feedback_text(stream: bytes, epoch: int, reason: str, timestamp: int) -> str:
-    """The text that a task's authority signs to report a BAD decision (docs/protocol.md §6)."""
-    return f"{stream.hex()}|{epoch}|BAD|{reason}|{timestamp}"
 
 
 async def report_feedback(log: Log, reference: str, said: TaskFeedbackReported, epoch: int) -> Event:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from wattswarm.kernel.payloads.course import TaskError
 from wattswarm.kernel.payloads.judge import VerifierResultSubmitted
 from wattswarm.kernel.refusal import Refused
 from wattswarm.runtime.contract import Capabilities
-from wattswarm.runtime.executors import Executor
+from wattswarm.runtime.executors import Executor, Executors
 from wattswarm.runtime.run_real import run_real
 
 Routes = dict[str, hostile.Behaviour]
@@ -83,14 +85,16 @@ def runtime(execute: Any = None, verify: Any = None) -> Routes:
     }
 
 
-def registered(url: str) -> Executor:
-    return Executor("rt", url, Capabilities(["swarm"], ["default"], "f", "m"))
+def registered(url: str) -> Executors:
+    registry = Executors(Path(tempfile.mkdtemp()))
+    registry.put(Executor("rt", url, Capabilities(["swarm"], ["default"], "f", "m")))
+    return registry
 
 
 async def run(log: Log, routes: Routes, task_id: str = "t-1") -> dict[str, Any]:
     async with hostile.routed_server(routes) as url:
         with trio.fail_after(10):
-            return await run_real(log, registered(url), "default", contract(task_id))
+            return await run_real(log, registered(url), "rt", "default", contract(task_id))
 
 
 bad_executions = [
@@ -193,7 +197,7 @@ async def test_a_network_that_needs_others_is_pointed_to_submit() -> None:
         hostile.routed_server(runtime()) as url,
     ):
         with pytest.raises(Refused, match="task submit"):
-            await run_real(log, registered(url), "default", contract())
+            await run_real(log, registered(url), "rt", "default", contract())
         assert (await log.head()).events == 0
 
 
@@ -209,7 +213,7 @@ async def test_a_hostile_schema_is_refused_before_anything_is_authored(schema: A
     async with node() as log, hostile.routed_server(runtime()) as url:
         document = {**contract(), "output_schema": schema}
         with pytest.raises(Refused, match="output_schema"):
-            await run_real(log, registered(url), "default", document)
+            await run_real(log, registered(url), "rt", "default", document)
         assert (await log.head()).events == 0
 
 
@@ -220,5 +224,17 @@ async def test_a_pattern_that_explodes_elsewhere_is_matched_in_linear_time() -> 
     ):
         schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}
         with trio.fail_after(5):
-            found = await run_real(log, registered(url), "default", {**contract(), "output_schema": schema})
+            found = await run_real(log, registered(url), "rt", "default", {**contract(), "output_schema": schema})
         assert found["terminal_state"] == "OPEN"
+
+
+async def test_an_executor_without_the_endpoint_is_disabled_at_first_use() -> None:
+    gone = hostile.says(hostile.answer("404 Not Found", b"{}"))
+    async with node() as log, hostile.routed_server(runtime(execute=gone)) as url:
+        registry = registered(url)
+        found = await run_real(log, registry, "rt", "default", contract())
+        assert found["terminal_state"] == "OPEN"
+        before = (await log.head()).events
+        with pytest.raises(Refused, match="not used any more"):
+            await run_real(log, registry, "rt", "default", contract("t-2"))
+        assert (await log.head()).events == before

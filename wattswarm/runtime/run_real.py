@@ -8,7 +8,8 @@ rules know, and what went wrong is on the log.
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 from sel.log import Log
 from wattswarm.kernel import finality
@@ -19,33 +20,66 @@ from wattswarm.kernel.membership import Membership
 from wattswarm.kernel.payloads import course, judge, work
 from wattswarm.kernel.payloads.fields import Payload, SignerSignature
 from wattswarm.kernel.policy import policy_hash_matches
-from wattswarm.kernel.refusal import Refused
+from wattswarm.kernel.refusal import Problem, Refused
 from wattswarm.kernel.task.candidate import candidate_hash
 from wattswarm.kernel.task.state import TaskState, status
 from wattswarm.kernel.task.vote import Ballot
 from wattswarm.runtime import effects
 from wattswarm.runtime.client import RuntimeClient
-from wattswarm.runtime.contract import Capabilities, ExecuteRequest
+from wattswarm.runtime.contract import Capabilities, ExecuteRequest, ExecuteResponse, VerifyRequest, VerifyResponse
 from wattswarm.runtime.effects import Executor, Judgement
 from wattswarm.runtime.executors import Executor as Registered
+from wattswarm.runtime.executors import Executors
 from wattswarm.runtime.failure import RuntimeFailure
 
+T = TypeVar("T")
 roles = ("proposer", "verifier", "committer", "finalizer")
 salt_bytes = 32
 
 
-async def run_real(log: Log, registered: Registered, profile: str, document: object) -> dict[str, Any]:
-    """Run the task of a user's contract with a registered executor; the outcome as JSON-ready values.
+class Watched:
+    """A registered executor that is disabled when it turns out to lack an endpoint (404, 405)."""
+
+    def __init__(self, client: RuntimeClient, executors: Executors, name: str) -> None:
+        self._client = client
+        self._executors = executors
+        self._name = name
+
+    async def execute(self, request: ExecuteRequest, deadline_ms: int) -> ExecuteResponse:
+        """POST /execute."""
+        return await self._watch(self._client.execute(request, deadline_ms))
+
+    async def verify(self, request: VerifyRequest, deadline_ms: int) -> VerifyResponse:
+        """POST /verify."""
+        return await self._watch(self._client.verify(request, deadline_ms))
+
+    async def _watch(self, call: Awaitable[T]) -> T:
+        try:
+            return await call
+        except RuntimeFailure as failure:
+            if failure.missing:
+                self._executors.disable(self._name, failure.message)
+            raise
+
+
+async def run_real(log: Log, executors: Executors, name: str, profile: str, document: object) -> dict[str, Any]:
+    """Run the task of a user's contract with the registered executor ``name``; the outcome as JSON-ready values.
 
     Raises ``Refused`` before anything is authored if the contract is bad, the executor lacks the task type or the
     profile, or this node alone cannot reach a decision.
     """
+    registered = executors.get(name)
+    if registered.disabled:
+        raise Refused(
+            "executor_disabled",
+            f"executor {name} is not used any more: {registered.disabled}; mend it and add it again",
+        )
     contract = contract_from_json(document)
     async with RuntimeClient(registered.base_url) as client:
         capabilities = await _capabilities(client, registered)
         _check_executor(registered.name, capabilities, contract["task_type"], profile)
         named = (capabilities.provider_family, capabilities.model_id)
-        run = Run(log, client, named, profile, contract)
+        run = Run(log, Watched(client, executors, name), named, profile, contract)
         await run.all()
     return {
         **await run.outcome(),
@@ -70,6 +104,17 @@ def _check_executor(name: str, capabilities: Capabilities, task_type: str, profi
     if profile not in capabilities.profiles:
         there = ", ".join(capabilities.profiles)
         raise Refused("profile", f"executor {name} has no profile {profile!r}; it has {there}")
+
+
+async def check_policy(log: Log, contract: TaskContract) -> None:
+    """Whether the contract binds its policy under a hash that is the policy's own, or admitted. Raises ``Refused``."""
+    binding = contract.acceptance.verifier_policy
+    if not policy_hash_matches(binding, await log.admitted_policy_hashes(binding.policy_id)):
+        raise Refused(
+            "policy_hash",
+            "the contract binds a policy under a hash that is not its own",
+            (Problem("acceptance.verifier_policy.policy_hash", binding.policy_hash, "the hash of `policy list`"),),
+        )
 
 
 def check_alone(membership: Membership, me: bytes, contract: TaskContract) -> None:
@@ -110,8 +155,7 @@ class Run:
 
     async def all(self) -> None:
         """Go the whole way, or as far as the executor lets it."""
-        if not policy_hash_matches(self.contract.acceptance.verifier_policy):
-            raise Refused("policy_hash", "the contract binds a policy under a hash that is not its own: `policy list`")
+        await check_policy(self.log, self.contract)
         check_alone(self.log.network.current, self.log.keys.node_id, self.contract)
         execution_id = f"exec-{secrets.token_hex(8)}"
         await self._create(execution_id)
