@@ -13,6 +13,7 @@ import trio
 
 from bench.figure import Figure
 from bench.limits import insert_commit_s
+from sel.log import Log
 from wattswarm.config import load
 from wattswarm.kernel.contract_draft import contract_from_json, sample_contract
 from wattswarm.kernel.event import Draft
@@ -60,14 +61,14 @@ async def run_tasks(node: Node, url: str, label: str, count: int) -> float:
     return time.perf_counter() - start
 
 
-async def author_one_s(node: Node, label: str, rounds: int = single_rounds) -> float:
+async def author_one_s(log: Log, label: str, rounds: int = single_rounds) -> float:
     """Seconds of one authored event alone, median."""
     times = []
     for number in range(rounds):
         contract = contract_from_json(sample_contract(f"{label}-{number}", now_ms() + 3_600_000, authority))
-        draft = Draft(TaskCreated(contract, node.log.network.network_id), None, 1)
+        draft = Draft(TaskCreated(contract, log.network.network_id), None, 1)
         start = time.perf_counter()
-        await node.log.author(draft)
+        await log.author(draft)
         times.append(time.perf_counter() - start)
     return sorted(times)[len(times) // 2]
 
@@ -80,7 +81,7 @@ async def measure(directory: Path) -> list[Figure]:
             seconds = await run_tasks(node, url, "task", task_count)
             head = await node.log.head()
             assert head.certificates == warm_up_tasks + task_count, "every task was decided"
-            one_s = await author_one_s(node, "one")
+            one_s = await author_one_s(node.log, "one")
             insert_s = await insert_commit_s(node.database.dsn)
     return [
         Figure("tasks finalized a second", task_count / seconds, tasks_goal, f"{concurrent_tasks} at a time"),

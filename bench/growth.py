@@ -10,11 +10,17 @@ import trio
 from bench.author import author_one_s
 from bench.figure import Figure
 from bench.import_log import write_log
+from bench.swarm import Swarm
 from sel import transfer
-from wattswarm.config import load
-from wattswarm.kernel.genesis import parse_genesis
+from sel.embedded import EmbeddedPostgres
+from sel.guard import AuthorGuard
+from sel.log import Log, open_log
+from sel.pool import open_database
+from sel.postgres import PostgresStore
+from sel.store import Txn
+from wattswarm.kernel import chain
 from wattswarm.kernel.membership import Network
-from wattswarm.node import open_node
+from wattswarm.node import now_ms
 
 sizes = (1_000, int(os.environ.get("WATTSWARM_BENCH_EVENTS", "1000000")))
 goal = 1.5
@@ -34,10 +40,23 @@ async def measure(directory: Path) -> list[Figure]:
 
 
 async def _cost(path: Path, state_dir: Path) -> float:
-    """The log of ``path``, imported; then this node, one of its members, authors on it."""
-    with open(path, "rb") as file:  # noqa: ASYNC230 - read before anything else runs
-        genesis = parse_genesis(transfer.read_header(file))
-        assert Network.of(genesis).created_at > 0
-        async with open_node(load({"state_dir": str(state_dir)}, {}), genesis=genesis) as node:
-            await transfer.import_log(node.log, file, lambda _: None)
-            return await author_one_s(node, "grown")
+    """The log of ``path``, imported; then one of its members authors on it."""
+    swarm = Swarm()
+    network, member = Network.of(swarm.genesis), swarm.keys[0]
+    with EmbeddedPostgres(state_dir) as server, path.open("rb") as file, AuthorGuard(state_dir) as guard:
+        guard.create()
+        async with open_database(server.dsn) as database:
+            store = PostgresStore(database, network.network_id, member.node_id)
+            async with open_log(store, network, member, guard, now_ms) as log:
+                transfer.read_header(file)
+                await transfer.import_log(log, file, lambda _: None)
+                head = await _own_head(log)
+                guard.create(head.seq, head.id)
+                return await author_one_s(log, "grown")
+
+
+async def _own_head(log: Log) -> chain.Head:
+    async def work(txn: Txn) -> chain.Head:
+        return (await txn.chains([log.keys.node_id]))[log.keys.node_id].head
+
+    return await log.read(work)
