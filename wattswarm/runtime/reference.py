@@ -271,10 +271,13 @@ def main(
     """Serve the reference executor: a deterministic echo that follows the runtime contract."""
     host, port = parse_address(listen)
     settings = Settings(provider_family, model_id, _names(task_types), _names(profiles), fail_rate, latency_ms)
+    fault: BaseException | None = None
     try:
         trio.run(run, settings, host, port)
     except* OSError as errors:
-        print(f"cannot listen on {listen}: {_first(errors)}", file=sys.stderr)  # noqa: T201
+        fault = _first(errors)
+    if fault is not None:
+        print(f"cannot listen on {listen}: {fault}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
 
 
