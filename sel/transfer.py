@@ -191,7 +191,11 @@ def _batches(log: Log, items: Iterator[Any], report: ImportReport) -> Iterator[t
     events: list[Event] = []
     certificates: list[Certificate] = []
     size = 0
-    for number, item in enumerate(items, 1):
+    damage: Refused | None = None
+    for number, item in enumerate(_until_damaged(items), 1):
+        if isinstance(item, Refused):
+            damage = item
+            break
         try:
             parsed = _parse(log, item)
         except Malformed as refusal:
@@ -208,6 +212,16 @@ def _batches(log: Log, items: Iterator[Any], report: ImportReport) -> Iterator[t
             events, certificates, size = [], [], 0
     if events or certificates:
         yield events, certificates
+    if damage is not None:
+        raise damage
+
+
+def _until_damaged(items: Iterator[Any]) -> Iterator[Any]:
+    """``items``, and where the file is damaged the refusal as the last one: what came before it still counts."""
+    try:
+        yield from items
+    except Refused as refusal:
+        yield refusal
 
 
 def _parse(log: Log, item: Any) -> Item:
