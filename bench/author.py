@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import trio
@@ -20,6 +16,7 @@ from wattswarm.kernel.event import Draft
 from wattswarm.kernel.payloads.work import TaskCreated
 from wattswarm.node import Node, now_ms, open_node
 from wattswarm.runtime.client import RuntimeClient
+from wattswarm.runtime.local import reference_runtime
 from wattswarm.runtime.run_real import Run
 
 concurrent_tasks = 16
@@ -29,19 +26,6 @@ single_rounds = 200
 tasks_goal = 60.0
 single_goal = 3.0
 authority = "ed25519:" + "ab" * 32
-
-
-@contextmanager
-def runtime() -> Iterator[str]:
-    """A reference runtime without latency; its URL."""
-    command = [sys.executable, "-m", "wattswarm.runtime.reference", "--listen", "127.0.0.1:0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline().split()[-1]
-    finally:
-        process.terminate()
-        process.wait()
 
 
 async def run_tasks(node: Node, url: str, label: str, count: int) -> float:
@@ -75,7 +59,7 @@ async def author_one_s(log: Log, label: str, rounds: int = single_rounds) -> flo
 
 async def measure(directory: Path) -> list[Figure]:
     """Two figures: tasks a second, and the ratio of one authored event to one INSERT commit."""
-    with runtime() as url:
+    with reference_runtime() as url:
         async with open_node(load({"state_dir": str(directory)}, {})) as node:
             await run_tasks(node, url, "warm", warm_up_tasks)
             seconds = await run_tasks(node, url, "task", task_count)

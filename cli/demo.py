@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 task_id = "demo-1"
 prompt = "what is a decision that nobody can forge?"
-runtime_ready_s = 20.0
 story = {
     "TASK_CREATED": "the task exists: its contract, its budget and its membership are fixed by this hash",
     "TASK_CLAIMED": "a lease: the node takes on the work for a while, and only for a while",
@@ -86,20 +84,15 @@ async def _demo(directory: Path) -> None:
 async def _runtime() -> AsyncIterator[str]:
     import trio
 
-    command = [sys.executable, "-m", "wattswarm.runtime.reference", "--listen", "127.0.0.1:0"]
-    process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
-    assert process.stdout is not None
+    from wattswarm.runtime.local import reference_runtime
+
+    runtime = reference_runtime()
+    url = await trio.to_thread.run_sync(runtime.__enter__)
     try:
-        with trio.fail_after(runtime_ready_s):
-            line = b""
-            while not line.endswith(b"\n"):
-                line += await process.stdout.receive_some(4096) or b"\n"
-        yield line.decode().split()[-1]
+        yield url
     finally:
-        process.terminate()
         with trio.CancelScope(shield=True):
-            await process.wait()
-            await process.stdout.aclose()
+            await trio.to_thread.run_sync(runtime.__exit__, None, None, None)
 
 
 async def _run(node: Node) -> dict[str, Any]:

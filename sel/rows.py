@@ -6,7 +6,7 @@ modulo 2^256 (docs/protocol.md §3, §4).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import msgspec
@@ -47,17 +47,7 @@ class LogHead:
 
     def copy(self) -> LogHead:
         """A working copy: the original stays as it was read."""
-        return LogHead(
-            self.seq,
-            self.events,
-            self.events_sum,
-            self.certificates,
-            self.certificates_sum,
-            self.state_root,
-            self.max_hlc,
-            self.parked,
-            self.memberships,
-        )
+        return replace(self)
 
     def add_event(self, event: Event) -> None:
         """Count a live event."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sel.embedded import EmbeddedPostgres
+from wattswarm.runtime.local import reference_runtime
 
 command_s = 60
 
@@ -44,16 +45,8 @@ class Shell:
 @pytest.fixture(scope="session")
 def runtime_url() -> Iterator[str]:
     """A reference runtime."""
-    command = [sys.executable, "-m", "wattswarm.runtime.reference", "--listen", "127.0.0.1:0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline().split()[-1]
-    finally:
-        process.terminate()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+    with reference_runtime() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
