@@ -15,7 +15,6 @@ import msgspec
 from msgspec import Meta
 
 from wattswarm.kernel import codec, finality, limits
-from wattswarm.kernel.contract import parse_contract
 from wattswarm.kernel.event import Event, parse_wire, signature_holds
 from wattswarm.kernel.membership import Network, NotYetKnown, check_update, version_hash
 from wattswarm.kernel.payloads import plain
@@ -24,6 +23,7 @@ from wattswarm.kernel.payloads.judge import FinalityProof
 from wattswarm.kernel.payloads.work import CandidateProposed, TaskCreated
 from wattswarm.kernel.refusal import Malformed, Refused
 from wattswarm.kernel.task.candidate import candidate_hash
+from wattswarm.kernel.task.pins import contract_of
 
 __all__ = [
     "Certificate",
@@ -219,7 +219,7 @@ def _verify_decision(certificate: DecisionCertificate, network: Network) -> None
         )
     membership = network.version(creation.payload.membership)
     finality.check_proof(certificate.proof, membership, certificate.statement)
-    parse_contract(creation.payload.contract)
+    contract_of(creation)
 
 
 def _verify_fork(certificate: ForkCertificate, network: Network) -> None:

@@ -118,8 +118,27 @@ def _check_placement(body: _Envelope, kind: Kind) -> None:
         raise Malformed("epoch", f"epoch: found {body.epoch}, expected 1 on TASK_CREATED")
 
 
+_certified_kinds = frozenset({"TASK_CREATED", "CANDIDATE_PROPOSED"})
+_met: dict[tuple[bytes, bytes, bytes], Event] = {}
+
+
 def parse(body: bytes, signature: bytes, network_id: bytes) -> Event:
-    """The event of received bytes, all form checks made except the signature. Raises ``Malformed``."""
+    """The event of received bytes, all form checks made except the signature. Raises ``Malformed``.
+
+    Remembers the last events of the kinds that certificates carry, which come once alone and once in each of those.
+    """
+    known = _met.get((body, signature, network_id))
+    if known is not None:
+        return known
+    event = _parse(body, signature, network_id)
+    if event.kind in _certified_kinds:
+        if len(_met) >= limits.events_remembered_max:
+            _met.clear()
+        _met[body, signature, network_id] = event
+    return event
+
+
+def _parse(body: bytes, signature: bytes, network_id: bytes) -> Event:
     if len(signature) != identity.signature_bytes:
         raise Malformed("signature_size", f"signature: found {len(signature)} bytes, expected 64")
     if len(body) + len(signature) > limits.event_bytes_max:

@@ -56,3 +56,6 @@ parked_unknown_authors_max = 1_000
 parked_certificates_max = 1_000
 
 inline_mime_allowlist = ("application/json", "text/plain", "text/markdown", "text/csv")
+
+events_remembered_max = 512
+contracts_remembered_max = 512

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from wattswarm.kernel.contract import TaskContract, parse_contract
 from wattswarm.kernel.event import Event
-from wattswarm.kernel.limits import clock_skew_tolerance_ms, expiry_horizon_ms_max
+from wattswarm.kernel.limits import clock_skew_tolerance_ms, contracts_remembered_max, expiry_horizon_ms_max
 from wattswarm.kernel.membership import Membership, Network
 from wattswarm.kernel.payloads.work import TaskCreated
 from wattswarm.kernel.policy import Policy, known
@@ -72,6 +72,21 @@ def open_task(creation: Event, network: Network) -> Pins:
     return pins
 
 
+_contracts: dict[bytes, TaskContract] = {}
+
+
+def contract_of(creation: Event) -> TaskContract:
+    """The contract in a creation. Raises ``Refused`` if it is bad. The last ones are remembered, by event id."""
+    contract = _contracts.get(creation.id)
+    if contract is None:
+        assert isinstance(creation.payload, TaskCreated), "a creation has a contract"
+        contract = parse_contract(creation.payload.contract)
+        if len(_contracts) >= contracts_remembered_max:
+            _contracts.clear()
+        _contracts[creation.id] = contract
+    return contract
+
+
 def pin_task(creation: Event, network: Network) -> Pins:
     """The pins of a creation that a certificate carries: its role and its times are not asked about.
 
@@ -79,7 +94,7 @@ def pin_task(creation: Event, network: Network) -> Pins:
     """
     payload = creation.payload
     assert isinstance(payload, TaskCreated)
-    contract = parse_contract(payload.contract)
+    contract = contract_of(creation)
     membership = network.version(payload.membership)
     binding = contract.acceptance.verifier_policy
     policy = known(binding.policy_id, binding.policy_version)
