@@ -15,6 +15,7 @@ from wattswarm.kernel.contract_draft import contract_from_json, sample_contract
 from wattswarm.kernel.event import Draft
 from wattswarm.kernel.payloads.work import TaskCreated
 from wattswarm.node import Node, now_ms, open_node
+from wattswarm.runtime.autopilot import Hands
 from wattswarm.runtime.client import RuntimeClient
 from wattswarm.runtime.local import reference_runtime
 from wattswarm.runtime.run_real import Run
@@ -37,7 +38,7 @@ async def run_tasks(node: Node, url: str, label: str, count: int) -> float:
         async def work() -> None:
             for number in todo:
                 contract = contract_from_json(sample_contract(f"{label}-{number}", now_ms() + 3_600_000, authority))
-                run = Run(node.log, client, ("reference", "echo-1"), "default", contract)
+                run = Run(node.log, Hands(client, "default", ("reference", "echo-1")), contract)
                 await run.all()
 
         for _ in range(concurrent_tasks):

@@ -23,7 +23,7 @@ from wattswarm.kernel.refusal import Refused
 from wattswarm.kernel.task.candidate import candidate_hash
 from wattswarm.kernel.task.state import TaskState, status
 from wattswarm.kernel.task.vote import tally
-from wattswarm.runtime.run_real import check_policy
+from wattswarm.runtime.autopilot import check_policy
 
 halts = {"stop": TaskStopped, "suspend": TaskSuspended, "kill": TaskKilled}
 

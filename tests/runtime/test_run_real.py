@@ -44,6 +44,7 @@ async def node() -> AsyncIterator[Log]:
 def contract(task_id: str = "t-1") -> dict[str, Any]:
     document = sample_contract(task_id, now + 3_600_000, "ed25519:" + keys.node_id.hex())
     document["assignment"]["claim"]["lease_ms"] = lease_ms
+    document["budget"].update(time_ms=2 * lease_ms, reuse_verify_time_ms=lease_ms)
     return document
 
 

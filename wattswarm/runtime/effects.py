@@ -8,7 +8,7 @@ submitted as failed, and whatever else is wrong ends in an error that says so.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -147,6 +147,24 @@ async def judge(
     by = (answer.provider_family or named[0], answer.model_id or named[1])
     attest = status != "inconclusive" and evidence_codes.isdisjoint(answer.reason_codes)
     return Judgement(_result(contract, candidate, execution_id, by, said), attest)
+
+
+async def confirm(executor: Executor, request: ExecuteRequest, candidate: Candidate, deadline_ms: int) -> str:
+    """POST /execute in the finalize stage: why this node withholds its finality vote, empty if it need not."""
+    try:
+        answer = await executor.execute(request, deadline_ms)
+        same = codec.encode_checked(answer.candidate_output) == codec.encode_checked(candidate.output)
+    except RuntimeFailure as failure:
+        return f"the executor did not confirm the decision: {failure.message}"
+    except Malformed as refusal:
+        return f"the executor's finalize stage gives an output that cannot be carried: {refusal}"
+    return "" if same else "the executor's finalize stage gives another output than the committed candidate's"
+
+
+def candidate_json(candidate: Candidate) -> dict[str, Any]:
+    """A candidate as JSON values, for an executor's inputs."""
+    said: dict[str, Any] = msgspec.to_builtins(candidate)
+    return said
 
 
 def _failing_codes(own: PolicyVerdict) -> list[int]:

@@ -45,6 +45,7 @@ __all__ = [
     "Verify",
     "VoteFinality",
     "Wait",
+    "imagine",
     "next_intents",
 ]
 
@@ -86,23 +87,24 @@ def _refusal(sight: Sight, actions: Iterable[Intent]) -> str | None:
     state = decode_state(encode_state(sight.state))
     for action in actions:
         if isinstance(action, Author) and not isinstance(action.draft.payload, DecisionFinalized):
-            verdict = apply(state, sight.pins, _unsigned(sight, action.draft))
+            verdict = apply(state, sight.pins, imagine(sight.pins, sight.me, sight.now, action.draft))
             if verdict.status != "accepted":
                 return verdict.message
     return None
 
 
-def _unsigned(sight: Sight, draft: Draft) -> Event:
+def imagine(pins: Pins, me: bytes, now_ms: int, draft: Draft) -> Event:
+    """The event that ``me`` would author, as the fold reads it: to try on a copy of the state. Nobody signed it."""
     return Event(
         id=b"",
         body=b"",
         signature=b"",
         protocol_version=LOCAL_PROTOCOL_VERSION,
-        network_id=sight.pins.network_id,
-        author=sight.me,
+        network_id=pins.network_id,
+        author=me,
         author_seq=0,
         prev=None,
-        hlc=hlc.pack(sight.now),
+        hlc=hlc.pack(now_ms),
         task=draft.task,
         epoch=draft.epoch,
         kind=kind_names[type(draft.payload)],
