@@ -1,16 +1,18 @@
 # Every target works from a bare clone with Python 3.11 to 3.13, make and git; it makes an environment of its own.
+# `make PYTHON=/path/to/python3.12 …` chooses the interpreter; it is asked for only when the environment is made.
 
-PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
-	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
-	&& echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+FITS := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON = $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c '$(FITS)' >/dev/null 2>&1 && echo $$p && break; done)
+
 .PHONY: demo test check bench soak clean
 
 demo: $(STAMP)
-	$(BIN)/wattswarm demo
+	@$(BIN)/wattswarm demo
 
 test: $(STAMP)
 	$(BIN)/pytest
@@ -32,9 +34,15 @@ soak: $(STAMP)
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-$(STAMP): pyproject.toml
-	@test -n "$(PYTHON)" || { echo "wattswarm needs Python 3.11, 3.12 or 3.13 on the PATH" >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet --editable . --group dev
-	touch $@
+# Each stamp is the last thing written, so that what was interrupted half-way is never taken for whole.
+$(STAMP): pyproject.toml | $(VENV)/.made
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { \
+		echo "wattswarm needs Python 3.11, 3.12 or 3.13 on the PATH, with its venv module" \
+			"(Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
