@@ -240,7 +240,8 @@ class Admission:
 
     async def _new_membership(self, certificate: MembershipCertificate) -> None:
         self.network = self.network.with_version(certificate.update)
-        self.stirred.update(self.network.versions[certificate.id].members)
+        version = self.network.versions[certificate.id]
+        self.stirred.update(version.members, version.until)
         self.head.memberships += 1
         waiting = {wire: parse_certificate(wire, self.network) for wire in await self.txn.parked_certificates()}
         waiting.update(self.park_certificates)
@@ -248,7 +249,7 @@ class Admission:
         self.unpark_certificates.update(waiting)
         self.refold.add(self.network.network_id)
         self.refold.update(await self.txn.streams_pinning(certificate.id))
-        for node, until in self.network.versions[certificate.id].until.items():
+        for node, until in version.until.items():
             await self._void(node, until + 1)
         for parked in waiting.values():
             await self.take_certificate(parked)

@@ -63,8 +63,10 @@ def changes_of(admission: Admission, projector: Projector) -> Changes:
     """All that the transaction writes."""
     rows = projector.changed_rows()
     head = admission.head
+    events = list(admission.pending.values())
+    head.max_hlc = max([admission.txn.head.max_hlc, *(event.hlc for event in events)])
     return Changes(
-        events=list(admission.pending.values()),
+        events=events,
         certificates=list(admission.certificates.values()),
         chains={author: admission.chains[author] for author in admission.changed_chains},
         streams=rows,

@@ -8,9 +8,10 @@ nothing waits in vain (docs/protocol.md §2, §3, §4). It knows no database: a 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 from sel.authoring import Author, Request, write_own
 from sel.ingest import Knowledge, Taken, take_in
@@ -75,7 +76,7 @@ class Subject:
     """A log under test, checked after every step. ``now_ms`` is its clock; ``contents`` reads its store."""
 
     def __init__(
-        self, store: Store, network: Network, contents: Callable[[], Awaitable[Contents]], now_ms: int
+        self, store: Store, network: Network, contents: Callable[[], Coroutine[Any, Any, Contents]], now_ms: int
     ) -> None:
         self.store = store
         self.knowledge = Knowledge(network)
@@ -138,7 +139,7 @@ def assert_consistent(contents: Contents, network: Network, now_ms: int) -> None
     assert (head.events, head.events_sum) == _fingerprint(said.id for said in live)
     assert (head.certificates, head.certificates_sum) == _fingerprint(contents.certificates)
     assert head.memberships == len(network.versions) - 1
-    assert head.max_hlc >= max((said.hlc for said in contents.events), default=0)
+    assert head.max_hlc == max((said.hlc for said in contents.events), default=0)
     _check_parked(contents, network, voids, now_ms)
 
 

@@ -16,6 +16,7 @@ from sel.memory import MemoryStore
 from sel.pool import Database, open_database
 from sel.postgres import Connection, PostgresStore
 from sel.rows import Chain, LogHead, Parked, StreamRow, TaskFacts
+from tests.cast import keys_of
 from tests.conformance import Contents, Subject
 from wattswarm.kernel import chain
 from wattswarm.kernel.certificate import parse_certificate
@@ -83,7 +84,7 @@ def postgres_subject(database: Database, network: Network, now_ms: int) -> Subje
     async def contents() -> Contents:
         return await database.run(lambda connection: postgres_contents(connection, network))
 
-    return Subject(PostgresStore(database, network.network_id), network, contents, now_ms)
+    return Subject(PostgresStore(database, network.network_id, keys_of("ada").node_id), network, contents, now_ms)
 
 
 async def postgres_contents(connection: Connection, network: Network) -> Contents:

@@ -278,6 +278,17 @@ async def test_a_removed_member_counts_until_its_last_seq(new_log: NewLog, until
     assert await log.outcome(events[2]) == (Duplicate() if until >= 2 else Void(until + 1))
 
 
+async def test_an_orphan_past_its_authors_removal_is_dropped(new_log: NewLog) -> None:
+    world = World.of(2)
+    log = await new_log(world)
+    zero, one, two = chatter(world, "ben", 3)
+    await log.take(one, two)
+    await log.take(world.next_version(members("ada"), {"ben": 1}))
+    assert [entry.event.id for entry in (await log.check()).parked] == [one.id]
+    await log.take(zero)
+    assert (await log.check()).live() == [zero, one]
+
+
 async def test_removal_of_what_a_fork_voided_already_changes_only_what_is_lower(new_log: NewLog) -> None:
     world = World.of(2)
     log = await new_log(world)
