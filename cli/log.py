@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +63,7 @@ async def show(
     session: Session, task: str | None, kind: str | None, author: str | None, refused: bool, follow: bool
 ) -> None:
     """The events, in the order in which they came to this node."""
-    from sel.views import EventFilter, events
+    from sel.views import EventFilter
 
     async with session.node(make=False) as node:
         stream = await node.log.resolve(task) if task else None
@@ -70,21 +72,28 @@ async def show(
             found = await _all(node, wanted)
             _print_all(session, found)
             return
-        async with node.database.listen("wattswarm_log") as news:
-            while True:
-                for view in await events(node.database, node.home.genesis.network_id, wanted):
-                    _print_one(session, view)
-                    wanted = EventFilter(view.seq, stream, wanted.kind, wanted.author, refused, page_events)
-                await news.receive()
+        await tell_events(node, wanted, lambda view: _print_one(session, view))
+
+
+async def tell_events(node: Node, wanted: EventFilter, tell: Callable[[EventView], None]) -> None:
+    """Tell of what there is, and of every new event as it comes, until cancelled."""
+    from sel.views import events
+
+    async with node.database.listen("wattswarm_log") as news:
+        while True:
+            for view in await events(node.database, node.home.genesis.network_id, wanted):
+                tell(view)
+                wanted = replace(wanted, after_seq=view.seq)
+            await news.receive()
 
 
 async def _all(node: Node, wanted: EventFilter) -> list[EventView]:
-    from sel.views import EventFilter, events
+    from sel.views import events
 
     found: list[EventView] = []
     while page := await events(node.database, node.home.genesis.network_id, wanted):
         found.extend(page)
-        wanted = EventFilter(page[-1].seq, wanted.stream, wanted.kind, wanted.author, wanted.refused, page_events)
+        wanted = replace(wanted, after_seq=page[-1].seq)
     return found
 
 
@@ -147,7 +156,8 @@ async def replay(session: Session) -> None:
 
     async with session.node(make=False) as node:
         before = await node.log.head()
-        after = await rebuild(node.database, node.genesis_network, lambda _: None)
+        with output.progress("replaying", before.events) as progress:
+            after = await rebuild(node.database, node.genesis_network, progress)
         found = {**totals(node, after), "same_as_before": after.state_root == before.state_root}
         show_totals(session, found)
 
@@ -158,7 +168,8 @@ async def verify(session: Session) -> int:
     from sel.replay import verify as check
 
     async with session.node(make=False) as node:
-        report = await check(node.database, node.genesis_network, lambda _: None)
+        with output.progress("verifying", (await node.log.head()).events) as progress:
+            report = await check(node.database, node.genesis_network, progress)
     problems = [{"seq": p.seq, "event_id": p.event_id, "what": p.what} for p in report.problems]
     found = {
         "ok": not problems,
@@ -185,7 +196,8 @@ async def export(session: Session, out: Path) -> None:
 
     async with session.node(make=False) as node:
         try:
-            count = await export_log(node.database, node.home.genesis.wire(), out, lambda _: None)
+            with output.progress("exporting", (await node.log.head()).events) as progress:
+                count = await export_log(node.database, node.home.genesis.wire(), out, progress)
         except OSError as error:
             raise Refused("file", f"{out} cannot be written: {error.strerror}") from None
     if session.as_json:
@@ -213,7 +225,8 @@ async def import_(session: Session, file: Path, network: str | None) -> None:
         if network is None:
             output.note(f"trusting network {genesis.network_id.hex()} ({genesis.said.name}), as the file says")
         async with open_node(session.config(), genesis=genesis) as node:
-            report = await import_log(node.log, source, lambda _: None)
+            with output.progress("importing") as progress:
+                report = await import_log(node.log, source, lambda so_far: progress(so_far.events))
     found = {
         "events": report.events,
         "stored": report.stored,

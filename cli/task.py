@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from cli.options import Session, add
 from wattswarm.kernel.refusal import Refused
 
 if TYPE_CHECKING:
+    from sel.views import EventView
     from wattswarm.node import Node
 
 command = group = click.Group("task", help="Tasks: write, submit, follow, steer.")
@@ -161,12 +164,36 @@ async def run_real(session: Session, executor: str, profile: str, task_id: str |
                 document["task_id"] = task_id
         else:
             document = await sample_for(session, task_id or f"task-{now_ms()}")
-        found = await run(node.log, node.executors, executor, profile, document)
+        async with _told(node, told=not session.as_json and sys.stderr.isatty()):
+            found = await run(node.log, node.executors, executor, profile, document)
     if session.as_json or not sys.stdout.isatty():
         output.document(found)
     else:
         output.fields({name: _plain(value) for name, value in found.items()})
     return 0 if found["terminal_state"] == "FINALIZED" else 1
+
+
+@asynccontextmanager
+async def _told(node: Node, *, told: bool) -> AsyncIterator[None]:
+    """Tell a person at a terminal of the events that happen meanwhile."""
+    import trio
+
+    from cli.log import tell_events
+    from sel.lifetimes import single_error
+    from sel.views import EventFilter
+
+    def tell(view: EventView) -> None:
+        output.note(f"{output.moment(view.created_at)}  {view.kind}")
+
+    if not told:
+        yield
+        return
+    since = (await node.log.head()).seq
+    with single_error():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tell_events, node, EventFilter(since), tell)
+            yield
+            nursery.cancel_scope.cancel()
 
 
 def _halt_command(how: str, help_text: str) -> None:

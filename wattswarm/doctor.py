@@ -23,6 +23,7 @@ from wattswarm.recovery import diagnose
 from wattswarm.runtime.executors import Executors, check
 
 disk_free_bytes_min = 1 << 30
+workers = frozenset({"proposer", "verifier"})
 clock_earliest_ms = 1_735_689_600_000
 
 
@@ -49,14 +50,18 @@ async def examine(config: Config) -> AsyncGenerator[Check, None]:
         )
         return
     yield _seed(config.state_dir)
+    works = True
     try:
         async with open_node(config, make=False) as node:
             yield Check("postgres", True, f"answers at {node.database.dsn}")
             yield await _guard(node)
             yield _tolerance(node.log.network.current)
-    except (StoreError, Refused) as error:
+            works = not workers.isdisjoint(node.log.network.current.members.get(node.home.keys.node_id, ()))
+    except StoreError as error:
         yield Check("postgres", False, str(error), "see the message; `wattswarm config show` says which server is used")
-    async for found in _executors(Executors(config.state_dir)):
+    except Refused as refusal:
+        yield Check("state directory", False, str(refusal), "see the message")
+    async for found in _executors(Executors(config.state_dir), works):
         yield found
 
 
@@ -77,7 +82,10 @@ def _disk(state_dir: Path) -> Check:
 
 def _seed(state_dir: Path) -> Check:
     path = state_dir / seed_name
-    found = path.stat()
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return Check("identity", False, f"{path} is missing", "restore it from a backup, or use another --state-dir")
     private = not found.st_mode & 0o077 and found.st_uid == os.geteuid()
     mend = "" if private else f"chown {os.geteuid()} {path} && chmod 600 {path}"
     return Check("identity", private, f"{path} has mode {found.st_mode & 0o777:04o}, owner {found.st_uid}", mend)
@@ -106,14 +114,16 @@ def _tolerance(membership: Membership) -> Check:
     )
 
 
-async def _executors(registry: Executors) -> AsyncGenerator[Check, None]:
+async def _executors(registry: Executors, works: bool) -> AsyncGenerator[Check, None]:
     try:
         known = registry.all()
     except Refused as refusal:
         yield Check("executors", False, str(refusal), f"mend or remove {registry.path}")
         return
-    if not known:
+    if not known and works:
         yield Check("executors", False, "none is registered", "wattswarm executors add rt http://127.0.0.1:8787")
+    elif not known:
+        yield Check("executors", True, "none is registered, and this node neither proposes nor verifies")
     for executor in known:
         report = await check(executor.base_url)
         faults = "; ".join(fault for fault in report.faults.values() if fault)

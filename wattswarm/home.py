@@ -35,8 +35,8 @@ class Home:
 
 
 def exists(path: Path) -> bool:
-    """Whether a node lives here."""
-    return (path / seed_name).exists()
+    """Whether a node lives here, or what is left of one."""
+    return any((path / name).exists() for name in (seed_name, network_name))
 
 
 def open_home(path: Path, now_ms: int, genesis: Genesis | None = None) -> Home:
@@ -108,6 +108,14 @@ def _network(path: Path, keys: Keypair, now_ms: int, genesis: Genesis | None) ->
             return parse_genesis(file.read_bytes())
         except Refused as refusal:
             raise Refused("network_file", f"{file} is damaged: {refusal.message}") from None
+    with AuthorGuard(path) as guard:
+        slot = guard.newest()
+    if (path / "pg").exists() or (slot is not None and slot.end[0] >= 0):
+        raise Refused(
+            "network_missing",
+            f"{file} is missing but the directory was used, and its log is of that network alone; restore the file, "
+            "or use another --state-dir",
+        )
     made = genesis or local_genesis(keys, now_ms)
     write_whole(file, made.wire())
     return made
