@@ -83,6 +83,8 @@ class Database:
         connection = await self._hop(begin)
         try:
             yield receive
+        except trio.EndOfChannel:
+            raise StoreUnavailable("the database went away while its news were followed; begin again") from None
         finally:
             with trio.CancelScope(shield=True):
                 await trio_asyncio.aio_as_trio(connection.close, loop=self._loop)(timeout=2)
@@ -126,7 +128,7 @@ async def open_database(dsn: str, revive: Callable[[], None] | None = None) -> A
             async def begin() -> Any:
                 pool = await asyncpg.create_pool(
                     dsn,
-                    min_size=1,
+                    min_size=0,
                     max_size=connections_max,
                     timeout=connect_timeout_s,
                     init=_prepare,
