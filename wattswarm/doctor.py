@@ -55,8 +55,9 @@ async def examine(config: Config) -> AsyncGenerator[Check, None]:
         async with open_node(config, make=False) as node:
             yield Check("postgres", True, f"answers at {node.database.dsn}")
             yield await _guard(node)
-            yield _tolerance(node.log.network.current)
-            works = not workers.isdisjoint(node.log.network.current.members.get(node.home.keys.node_id, ()))
+            current, me = node.log.network.current, node.home.keys.node_id
+            yield _tolerance(current, me)
+            works = not workers.isdisjoint(current.members.get(me, ()))
     except StoreError as error:
         yield Check("postgres", False, str(error), "see the message; `wattswarm config show` says which server is used")
     except Refused as refusal:
@@ -95,7 +96,8 @@ async def _guard(node: Node) -> Check:
     found = await diagnose(node.log, node.guard)
     if found.needed:
         return Check("author guard", False, found.why, "wattswarm node recover")
-    return Check("author guard", True, f"agrees with the database: this host is the writer, at event {found.seq}")
+    place = f"event {found.seq} is this node's last" if found.seq >= 0 else "this node has authored nothing yet"
+    return Check("author guard", True, f"agrees with the database: {place}")
 
 
 def tolerance(membership: Membership) -> str:
@@ -106,9 +108,9 @@ def tolerance(membership: Membership) -> str:
     return f"{needed} of {finalizers} finalizers decide: {away} may be away, {lying} may lie"
 
 
-def _tolerance(membership: Membership) -> Check:
+def _tolerance(membership: Membership, me: bytes) -> Check:
     """Informs; a small network is a choice, not a fault."""
-    alone = len(membership.members) == 1
+    alone = membership.members.keys() == {me}
     return Check(
         "fault tolerance", True, "alone on its network: no other node is needed" if alone else tolerance(membership)
     )

@@ -53,8 +53,8 @@ async def diagnose(log: Log, guard: AuthorGuard) -> Diagnosis:
 async def make_writer(log: Log, guard: AuthorGuard, found: Diagnosis) -> None:
     """Insert what was signed and is not here, and begin a new guard at the chain's head.
 
-    Raises ``Refused`` if other members could hold more of the chain, or if the guard knows of events that are
-    neither in the database nor in the guard.
+    Raises ``Refused`` if other members could hold more of the chain, if the guard knows of events that are neither
+    in the database nor in the guard, or if the two know different chains.
     """
     others = log.network.authors - {log.keys.node_id}
     if others:
@@ -64,6 +64,8 @@ async def make_writer(log: Log, guard: AuthorGuard, found: Diagnosis) -> None:
             "import an export of one of them first (`wattswarm log import`), on a node of this network that has them",
         )
     slot = found.slot
+    if slot is not None:
+        await _check_one_chain(log, slot)
     if slot is not None and slot.end[0] > found.seq and not found.unfinished:
         raise Refused(
             "events_lost",
@@ -74,3 +76,21 @@ async def make_writer(log: Log, guard: AuthorGuard, found: Diagnosis) -> None:
         await log.ingest([parse(body, signature, log.network.network_id) for body, signature in slot.batch])
     head = await _head(log)
     guard.create(head.seq, head.id)
+
+
+async def _check_one_chain(log: Log, slot: Slot) -> None:
+    """What the guard knows and what the database holds must be one chain. Raises ``Refused`` if it is a fork."""
+    me = log.keys.node_id
+    known = {(me, seq): name for seq, name in ((slot.base_seq, slot.base_id), slot.end) if name is not None}
+
+    async def work(txn: Txn) -> dict[tuple[bytes, int], bytes]:
+        return await txn.ids_at(list(known))
+
+    for place, held in (await log.read(work)).items():
+        if held != known[place]:
+            raise Refused(
+                "two_chains",
+                f"this key has signed two events {place[1]}: the author guard knows {known[place].hex()[:16]}…, the "
+                f"database holds {held.hex()[:16]}…. Two hosts have used it; the way back is a new key, in another "
+                "--state-dir",
+            )
