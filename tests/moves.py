@@ -27,13 +27,17 @@ Say = Callable[[int], Event]
 
 @dataclass
 class Play:
-    """A task as its teller sees it. ``candidates`` and ``reveals``: what was said in this epoch so far."""
+    """A task as its teller sees it. ``candidates`` and ``reveals``: what was said in this epoch so far.
+
+    ``proposed`` counts candidates; ``again``: those that were offered once more after they were rejected.
+    """
 
     story: Story
     stance: dict[str, Literal["approve", "reject"]]
     candidates: list[Event] = field(default_factory=list)
     reveals: list[Event] = field(default_factory=list)
     proposed: int = 0
+    again: set[bytes] = field(default_factory=set)
 
     @property
     def work(self) -> Epoch:
@@ -59,6 +63,26 @@ class Play:
         self.story.epoch += 1
         self.candidates.clear()
         self.reveals.clear()
+
+
+def _can_pay(play: Play, node: bytes, stage: str) -> bool:
+    """Whether ``node`` has units of the stage left."""
+    spent = play.work.spent.get(node)
+    return (0 if spent is None else getattr(spent, stage)) < play.story.pins.shares[stage]
+
+
+def _free(play: Play, role: str) -> bool:
+    """Whether there is a slot for another lease, and time in the epoch."""
+    now_ms, terms = play.story.world.now_ms, play.story.pins
+    in_time = now_ms <= play.work.started_at + terms.contract.budget.time_ms
+    return in_time and len(live_leases(play, role)) < terms.lease_slots[role]
+
+
+def live_leases(play: Play, role: str) -> list[str]:
+    """Who holds a live lease of ``propose`` or ``verify``."""
+    tenures = play.work.propose if role == "propose" else play.work.verify
+    now_ms = play.story.world.now_ms
+    return [name for name in names if _lease(tenures.get(keys_of(name).node_id), now_ms) is not None]
 
 
 def _lease(tenure: Tenure | None, now_ms: int) -> Lease | None:
@@ -87,9 +111,11 @@ def sensible(play: Play) -> Iterator[tuple[str, Say]]:
     for name in play.having("proposer"):
         lease = _lease(work.propose.get(story.world.node(name)), now_ms)
         if lease is None:
-            yield name, _to(story.claim, name)
-        elif len(play.candidates) < 3:
-            yield name, partial(_propose, play, name)
+            if _free(play, "propose"):
+                yield name, _to(story.claim, name)
+        elif len(play.candidates) < 3 and _can_pay(play, story.world.node(name), "explore"):
+            output = {"question": play.proposed} if play.proposed % 7 == 6 else None
+            yield name, partial(_propose, play, name, output=output)
 
 
 def _after(play: Play) -> Iterator[tuple[str, Say]]:
@@ -118,7 +144,7 @@ def _endings(play: Play) -> Iterator[tuple[str, Say]]:
     finalizers = play.having("finalizer")
     for candidate in play.accepted():
         name_of = hash_of(candidate)
-        approvals, _ = tally(story.pins, work, name_of)
+        approvals, rejects = tally(story.pins, work, name_of)
         if work.committed == name_of:
             voted = [name for name in finalizers if story.world.node(name) in work.finality_votes]
             if len(voted) >= story.pins.membership.finality_threshold:
@@ -128,10 +154,25 @@ def _endings(play: Play) -> Iterator[tuple[str, Say]]:
                     yield name, _to(story.vote_finality, name, candidate)
         elif work.committed is None and approvals >= story.pins.contract.acceptance.quorum_threshold and finalizers:
             yield finalizers[0], _to(story.decide, finalizers[0], candidate)
+        if rejects >= story.pins.contract.acceptance.quorum_threshold:
+            yield from _rejected(play, candidate)
     if work.committed is None and round_goes_on(story.pins, work, story.world.now_ms) is None:
         for name in play.having("committer"):
             if story.world.node(name) not in work.retries:
                 yield name, _to(story.retry, name, work.attempt + 1)
+
+
+def _rejected(play: Play, candidate: Event) -> Iterator[tuple[str, Say]]:
+    """The quorum's word on a reuse; and its author offers the same again."""
+    story, work = play.story, play.work
+    if hash_of(candidate) in work.blacklist:
+        author = next(name for name in names if story.world.node(name) == candidate.author)
+        if candidate.id not in play.again:
+            yield author, partial(_offer_again, play, author, candidate)
+        return
+    reveals = [key for key, reject in work.rejects.items() if reject.candidate_hash == hash_of(candidate)]
+    for name in play.having("committer"):
+        yield name, _to(story.reject_reuse, name, candidate, reveals)
 
 
 def _judging(play: Play, candidate: Event, now_ms: int) -> Iterator[tuple[str, Say]]:
@@ -139,11 +180,15 @@ def _judging(play: Play, candidate: Event, now_ms: int) -> Iterator[tuple[str, S
     story, work = play.story, play.work
     digests = [ref.digest for ref in proposal(candidate).evidence_refs]
     for name in play.having("verifier"):
-        node, stance = story.world.node(name), play.stance[name]
+        node = story.world.node(name)
+        stance = play.stance[name] if work.candidates[hash_of(candidate)].passes else "reject"
         if node == candidate.author and story.pins.sole_verifier != node:
             continue
+        if not _can_pay(play, node, "verify"):
+            continue
         if _lease(work.verify.get(node), now_ms) is None:
-            yield name, _to(story.claim, name, "verify")
+            if _free(play, "verify"):
+                yield name, _to(story.claim, name, "verify")
             continue
         vote = work.votes.get(node)
         if vote is not None:
@@ -159,19 +204,31 @@ def _judging(play: Play, candidate: Event, now_ms: int) -> Iterator[tuple[str, S
             if node not in work.attested.get(digest, ()):
                 yield name, _to(story.available, name, candidate, digest)
     author = next(name for name in names if story.world.node(name) == candidate.author)
-    if not work.candidates[hash_of(candidate)].added and _lease(work.propose.get(candidate.author), now_ms) is not None:
+    leased = _lease(work.propose.get(candidate.author), now_ms) is not None
+    if leased and not work.candidates[hash_of(candidate)].added and _can_pay(play, candidate.author, "explore"):
         more = [digest_of(f"more of {author}")]
         yield author, _to(story.add_evidence, author, proposal(candidate).candidate_id, digests=more)
 
 
-def _propose(play: Play, name: str, at_ms: int, output: object = None, candidate_id: str | None = None) -> Event:
+def _propose(
+    play: Play,
+    name: str,
+    at_ms: int,
+    output: object = None,
+    candidate_id: str | None = None,
+    execution: str | None = None,
+) -> Event:
     play.proposed += 1
     digests = [digest_of(f"{name} {play.proposed}")] if play.proposed % 3 else []
-    candidate = play.story.propose(
-        name, candidate_id or f"{name}-{play.proposed}", output=output, digests=digests, at_ms=at_ms
-    )
+    candidate_id = candidate_id or f"{name}-{play.proposed}"
+    candidate = play.story.propose(name, candidate_id, execution=execution, output=output, digests=digests, at_ms=at_ms)
     play.candidates.append(candidate)
     return candidate
+
+
+def _offer_again(play: Play, name: str, candidate: Event, at_ms: int) -> Event:
+    play.again.add(candidate.id)
+    return play.story.say(name, work.CandidateProposed(proposal(candidate)), at_ms)
 
 
 def _reveal(play: Play, name: str, candidate: Event, vote: Literal["approve", "reject"], at_ms: int) -> Event:
@@ -197,6 +254,7 @@ _of_leases: tuple[Wild, ...] = (
     lambda p, who, at, c: p.story.claim(who, at_ms=at),
     lambda p, who, at, c: p.story.claim(who, "verify", at_ms=at),
     lambda p, who, at, c: p.story.claim(who, execution="another", at_ms=at),
+    lambda p, who, at, c: p.story.claim(who, execution="another", lease_ms=1, at_ms=at),
     lambda p, who, at, c: p.story.claim(who, lease_ms=0, at_ms=at),
     lambda p, who, at, c: p.story.claim(who, lease_ms=3_600_000, at_ms=at),
     lambda p, who, at, c: p.story.renew(who, at_ms=at),
@@ -208,7 +266,11 @@ _of_candidates: tuple[Wild, ...] = (
     lambda p, who, at, c: _propose(p, who, at),
     lambda p, who, at, c: _propose(p, who, at, {"answer": "namesake"}, "namesake"),
     lambda p, who, at, c: _propose(p, who, at, {"answer": "unsure", "confidence": 0.1}),
-    lambda p, who, at, c: _propose(p, who, at, {"question": 1}),
+    lambda p, who, at, c: _propose(p, who, at, {"question": 1}, execution="another"),
+    lambda p, who, at, c: _propose(p, who, at, {"answer": "again"}, execution="another"),
+    lambda p, who, at, c: _propose(p, who, at, {"answer": "x" * 66_000}, execution="another"),
+    lambda p, who, at, c: p.story.propose(who, "bare", execution="another", at_ms=at),
+    lambda p, who, at, c: p.story.propose(who, "bare", at_ms=at),
     lambda p, who, at, c: p.story.propose(who, inline=[("image/png", "x")], at_ms=at),
     lambda p, who, at, c: p.story.propose(who, inline=[("application/json", "{")], at_ms=at),
     lambda p, who, at, c: p.story.say(who, work.CandidateProposed(proposal(c)), at),

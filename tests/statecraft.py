@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec import structs
+
 from tests.cast import Roles, everything, keys_of, names
 from tests.world import World
 from wattswarm.kernel.certificate import Certificate, MembershipCertificate
 from wattswarm.kernel.event import Event
-from wattswarm.kernel.membership import signed_bytes, version_hash
+from wattswarm.kernel.membership import Phase, next_version, signed_bytes, version_hash
 from wattswarm.kernel.payloads import govern
+from wattswarm.kernel.payloads.fields import Payload
 from wattswarm.kernel.policy import SCHEMA_ONLY, registry
 
 Moment = Callable[[str], int]
@@ -29,12 +32,45 @@ def advise(world: World, name: str, how: int, moment: Moment) -> list[Event]:
         govern.AdvisoryApplied(version, "advice", tuned_hash),
         govern.PolicyTuned(version, SCHEMA_ONLY, own, tuned_hash, "advice"),
         govern.AdvisoryCreated(version, "other", "no such policy", tuned_hash, "because"),
+        govern.AdvisoryApplied(version, "advice", "22" * 32),
+        govern.PolicyTuned(version, SCHEMA_ONLY, "33" * 32, tuned_hash, "advice"),
+        govern.PolicyTuned(version, "vp.crosscheck.v1", own, tuned_hash, "advice"),
         govern.AdvisoryApproved(version, "advice", bytes(32)),
         govern.PolicyTuned(version, SCHEMA_ONLY, own, own, "advice"),
         govern.CheckpointCreated(version, "c", {}, govern.Fingerprints(fingerprint, fingerprint), bytes(32)),
     )
-    chosen = steps[:4] if how % 16 >= 12 else (steps[how % 8],)
+    chosen = steps[:4] if how % 16 >= 12 else (steps[how % len(steps)],)
     return [world.author(name, step, at_ms=moment(name)) for step in chosen]
+
+
+def dissent(world: World, name: str, how: int, moment: Moment) -> list[Event]:
+    """What a finalizer must not say about the next version, or not yet, or not as well."""
+    previous = world.network.current
+    members = {node: roles for node, roles in previous.members.items() if node != world.node("joe")}
+    version = next_version(world.network, previous, members, {})
+    other = next_version(world.network, previous, {**members, world.node("joe"): everything}, {})
+    wrong = structs.replace(version, number=version.number + 1)
+    elsewhere = structs.replace(version, previous=bytes(32))
+
+    def signed(phase: Phase, round_: int, body: govern.VersionBody, key: str = name) -> govern.MembershipSigned:
+        message = signed_bytes(world.network_id, phase, previous.hash, round_, version_hash(body))
+        return govern.MembershipSigned(phase, previous.hash, round_, version_hash(body), keys_of(key).sign(message))
+
+    def proposed(round_: int, body: govern.VersionBody, shown: int | None = None) -> govern.MembershipProposed:
+        quorum = None if shown is None else govern.PrepareQuorum(shown, [])
+        return govern.MembershipProposed(previous.hash, round_, body, quorum)
+
+    chosen: tuple[tuple[Payload, ...], ...] = (
+        (proposed(0, version), proposed(0, other)),
+        (proposed(0, version), proposed(0, other), signed("prepare", 0, version), signed("prepare", 0, other)),
+        (proposed(0, version), signed("prepare", 0, version, "joe")),
+        (proposed(7, version),),
+        (proposed(1, version, 1), proposed(1, version, 0)),
+        (proposed(0, wrong), proposed(0, elsewhere)),
+        (proposed(0, version), signed("prepare", 0, version), proposed(1, other), signed("prepare", 1, other)),
+        (signed("prepare", 0, other), signed("commit", 0, other)),
+    )
+    return [world.author(name, payload, at_ms=moment(name)) for payload in chosen[how % len(chosen)]]
 
 
 def change_members(world: World, gone: set[str], who: int, how: int, moment: Moment) -> list[Event | Certificate]:

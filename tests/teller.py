@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import islice
-from typing import Any
 
-from tests.cast import day_ms, everything, fork_of, names, step_ms
+from tests.cast import day_ms, fork_of, hash_of, names, step_ms
 from tests.foreign import foreign
-from tests.moves import Play, Say, sensible, wild_moves
-from tests.statecraft import advise, change_members
+from tests.moves import Play, Say, live_leases, sensible, wild_moves
+from tests.statecraft import advise, change_members, dissent
 from tests.story import Story
+from tests.terms import casts, terms, wrong_terms
 from tests.world import World
 from wattswarm.kernel import hlc
 from wattswarm.kernel.certificate import Certificate, MembershipCertificate
@@ -29,44 +29,9 @@ from wattswarm.kernel.task.fold import apply, decision_of
 
 step_bytes = 4
 header_bytes = 3
-plays_max = 3
-forks_max = 2
+plays_max = 4
+forks_max = (0, 1, 1, 3)
 versions_max = 3
-worker = frozenset({"proposer", "verifier"})
-judge = frozenset({"verifier", "committer"})
-notary = frozenset({"finalizer", "committer"})
-casts: tuple[dict[str, frozenset[str]], ...] = (
-    dict.fromkeys(names[:4], everything),
-    dict.fromkeys(names[:2], everything),
-    {"ada": everything, "ben": worker, "cy": judge, "dee": notary, "eli": notary},
-    dict.fromkeys(names[:5], everything),
-    {"ada": everything, "ben": worker, "cy": judge},
-)
-small_budget = {
-    "budget.explore_cost_units": 2,
-    "budget.verify_cost_units": 8,
-    "budget.finalize_cost_units": 1,
-}
-continuous = {"task_mode": "CONTINUOUS", "budget.mode": "EPOCH_RENEW"}
-one_slot = {"assignment.claim.max_concurrency": {"propose": 1, "verify": 1}}
-terms: tuple[dict[str, Any], ...] = (
-    {},
-    {"acceptance.quorum_threshold": 2},
-    continuous,
-    one_slot,
-    {**continuous, **small_budget},
-    {"budget.time_ms": 2_000, "budget.reuse_verify_time_ms": 1_000, "assignment.claim.lease_ms": 1_000},
-    {"assignment.explore.topk": 1, "assignment.explore.stop.no_new_evidence_rounds": 1},
-    {"acceptance.vote.reveal_deadline_ms": 1, **one_slot},
-    {**small_budget, "acceptance.quorum_threshold": 2, "budget.max_steps": 2},
-)
-wrong_terms: tuple[dict[str, Any], ...] = (
-    {"expiry_ms": 1},
-    {"expiry_ms": 1 << 52},
-    {"task_id": "not a label"},
-    {"output_schema": {"$ref": "http://127.0.0.1/schema"}},
-    {"acceptance.verifier_policy.policy_version": "7"},
-)
 jumps_ms = (1, 700, 3_500, 8_500, 14_000, 33_000, day_ms, 2 * day_ms)
 
 
@@ -95,12 +60,12 @@ class Teller:
 
     def __init__(self, header: bytes, script: bytes) -> None:
         crowd, rules, mood = header
-        quotas = Quotas(40, 1 << 30) if rules % 8 == 7 else None
+        quotas = Quotas(12, 1 << 30) if rules % 8 == 7 else None
         self.world = World(casts[crowd % len(casts)], quotas=quotas, fault_model="crash" if rules & 8 else "byzantine")
         self.mood = mood
         self.history = History(self.world, header, script)
         self.plays: list[Play] = []
-        self.forks = 0
+        self.forks_left = forks_max[rules >> 4 & 3]
         self.versions = 0
         self.gone: set[str] = set()
         self.earlier = self.world.network
@@ -194,6 +159,8 @@ class Teller:
             return
         if how % 3 == 1:
             name = next(one for one in names if self.world.node(one) == candidate.author)
+        elif how % 3 == 2:
+            name = next(iter(live_leases(play, "verify" if what % 4 else "propose")), name)
         wilds = wild_moves()
         epoch, task = play.story.epoch, play.story.task
         play.story.epoch += (0, 0, 0, 1, 0, 0, 5, 0)[how % 8]
@@ -203,6 +170,18 @@ class Teller:
             self.speak(play, name, lambda at_ms: wilds[what % len(wilds)](play, name, at_ms, candidate), how)
         finally:
             play.story.epoch, play.story.task = epoch, task
+
+    def contend(self, who: int, what: int, how: int) -> None:
+        """A finalizer decides and votes for another candidate than the one that is committed to."""
+        play = self.play(who)
+        finalizers = play.having("finalizer")
+        others = [said for said in play.accepted() if hash_of(said) != play.work.committed]
+        if not others or not finalizers:
+            self.advance(who, what, how)
+            return
+        story, name, other = play.story, finalizers[what % len(finalizers)], others[how % len(others)]
+        self.speak(play, name, lambda at_ms: story.decide(name, other, at_ms=at_ms))
+        self.speak(play, name, lambda at_ms: story.vote_finality(name, other, at_ms=at_ms))
 
     def create(self, who: int, what: int = 0, how: int = 0) -> None:
         """A task, with a label of its own or somebody else's."""
@@ -240,10 +219,10 @@ class Teller:
         """Another event at a place of somebody's chain, perhaps with followers; or only the certificate of it."""
         name = self.name(who)
         own = [said for said in self.history.events if said.author == self.world.node(name) and said.payload]
-        if not own or self.forks >= forks_max:
+        if not own or not self.forks_left:
             self.advance(who, what, how)
             return
-        self.forks += 1
+        self.forks_left -= 1
         said = own[-1 - what % len(own)]
         other = course.TaskStopped("no") if said.epoch and how % 8 else None
         task = self.play(what).story.task
@@ -261,7 +240,8 @@ class Teller:
     def govern(self, who: int, what: int, how: int) -> None:
         """Advisories, tuned policies, checkpoints; every third time a change of members."""
         if what % 3 or self.versions >= versions_max:
-            self.hear(*advise(self.world, self.name(who), how, self.moment))
+            speech = dissent if what % 3 == 1 else advise
+            self.hear(*speech(self.world, self.name(who), how, self.moment))
             return
         self.versions += 1
         known = self.world.network
@@ -350,6 +330,7 @@ verbs: tuple[Verb, ...] = (
     Teller.fork,
     Teller.prophesy,
     Teller.certificate,
+    Teller.contend,
     Teller.babble,
 )
 

@@ -14,22 +14,22 @@ from collections.abc import Sequence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sel.ingest import take_in
-from sel.memory import MemoryStore
 from sel.replay import replay, verify
-from sel.store import Txn
+from tests.cast import fork_of, keys_of, names
 from tests.conformance import Contents, Item, Subject, assert_consistent
 from tests.sel.stores import fresh_database, memory_subject, postgres_subject, run
 from tests.strategies import Batch, arrivals, histories
 from tests.teller import History
 from wattswarm.kernel.certificate import DecisionCertificate
-from wattswarm.kernel.event import Event
+from wattswarm.kernel.codec import sha256
+from wattswarm.kernel.event import Draft, Event, author
 from wattswarm.kernel.membership import Network
+from wattswarm.kernel.payloads.course import TaskExpired
 from wattswarm.kernel.task.fold import decode_state
 
 soak = bool(os.environ.get("WATTSWARM_SOAK"))
 drawn = settings(
-    max_examples=10_000 if soak else 300,
+    max_examples=10_000 if soak else 400,
     derandomize=not soak,
     deadline=None,
     print_blob=True,
@@ -37,6 +37,7 @@ drawn = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 few = settings(drawn, max_examples=500 if soak else 12)
+some = settings(drawn, max_examples=2_000 if soak else 60)
 ways = st.lists(st.integers(0, 2**32 - 1), min_size=4, max_size=4)
 
 
@@ -48,13 +49,7 @@ async def take(log: Subject, batch: Batch) -> None:
     if batch.restart:
         log.restart()
     log.now_ms = max(log.now_ms, batch.now_ms)
-    events = [item for item in batch.items if isinstance(item, Event)]
-    certificates = [item for item in batch.items if not isinstance(item, Event)]
-
-    async def work(txn: Txn) -> None:
-        await take_in(txn, log.knowledge, events, certificates, log.now_ms)
-
-    await log.store.transact(work)
+    await log.take_quietly(*batch.items)
 
 
 async def exchange(logs: Sequence[Subject]) -> None:
@@ -101,6 +96,12 @@ def assert_same(many: Sequence[Contents]) -> None:
             assert other[part] == value, part
 
 
+def rival_of(first: Event) -> Event:
+    """Another first event of the same author."""
+    keys = next(keys_of(name) for name in names if keys_of(name).node_id == first.author)
+    return author(keys, first.network_id, 0, None, first.hlc + 1, Draft(TaskExpired(), first.id, 1))
+
+
 class Decisions:
     """Watches that what is decided stays decided (docs/protocol.md, "Final is final")."""
 
@@ -137,7 +138,6 @@ def test_same_set_same_state_in_memory(history: History, seeds: list[int]) -> No
     logs = [blank(history) for _ in seeds]
     for log, seed in zip(logs, seeds, strict=True):
         decisions = Decisions()
-        assert isinstance(log.store, MemoryStore)
         for batch in arrivals(history, seed):
             run(take(log, batch))
             decisions.look(run(log.contents()))
@@ -165,3 +165,20 @@ async def test_same_set_same_state_in_postgres(postgres_dsn: str, history: Histo
         assert report.problems == []
         assert await replay(database, network, lambda _: None) == contents[0].head
         assert meaning(await logs[0].contents()) == meaning(contents[0])
+
+
+@some
+@given(histories(steps_min=10), st.integers(0, 2**32 - 1))
+def test_a_decision_outlives_forks_of_everybody(history: History, seed: int) -> None:
+    """Creator, proposer, verifiers, finalizers: all of them fork their chains from the very beginning."""
+    log, decisions = blank(history), Decisions()
+    for batch in arrivals(history, seed):
+        run(take(log, batch))
+    decisions.look(before := run(log.contents()))
+    for said in sorted((said for said in before.events if said.author_seq == 0), key=lambda said: sha256(said.id)):
+        run(take(log, Batch([fork_of(said, rival_of(said))], history.end_ms, False)))
+        decisions.look(run(log.contents()))
+    after = run(log.check())
+    assert after.live() == []
+    decided = {certificate.stream for certificate in after.certificates.values() if certificate.kind == "decision"}
+    assert {row.stream for row in after.streams.values() if row.facts is not None} == decided
