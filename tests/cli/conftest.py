@@ -55,6 +55,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, runtime_url: str) -> Iter
     directory = tmp_path_factory.mktemp("prepared")
     directory.chmod(0o755)
     shell = Shell(directory)
+    shell("task", "sample")
     with EmbeddedPostgres(directory / ".wattswarm"):
         shell("executors", "add", "rt", runtime_url)
         shell("executors", "add", "rt-2", runtime_url)
