@@ -69,7 +69,7 @@ def chain_of(row: Any) -> tuple[bytes, Chain]:
 
 
 def head_arguments(head: LogHead) -> tuple[Any, ...]:
-    """A head as the arguments of ``write_head``."""
+    """A head as the arguments of ``write_batch`` that it stands for."""
     return (
         head.seq,
         head.events,

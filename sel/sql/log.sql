@@ -107,10 +107,6 @@ SELECT event_id, status, reason, message FROM verdicts WHERE stream = $1;
 -- name: forget_verdicts
 DELETE FROM verdicts WHERE stream = ANY($1::bytea[]);
 
--- name: insert_verdicts
-INSERT INTO verdicts (event_id, stream, status, reason, message)
-SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::text[], $4::text[], $5::text[]);
-
 -- name: scan
 SELECT seq, body, signature FROM events WHERE seq >= $1 ORDER BY seq LIMIT $2;
 
