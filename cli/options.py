@@ -26,10 +26,13 @@ class Session:
     verbose: bool
 
     def config(self) -> Config:
-        """The configuration under these options."""
+        """The configuration under these options; what the program says of itself follows it from here on."""
         from wattswarm.config import load
+        from wattswarm.logs import configure
 
-        return load(self.flags)
+        config = load(self.flags)
+        configure(config)
+        return config
 
     def node(self, *, make: bool = True) -> AbstractAsyncContextManager[Node]:
         """The configured node, opened. ``make`` False: refuse if none lives there."""

@@ -104,7 +104,7 @@ async def test_database_that_lacks_what_the_guard_knows_is_refused(tmp_path: Pat
 async def test_export_that_has_what_was_lost_mends_it(tmp_path: Path) -> None:
     world, store = World.of(1), MemoryStore()
     begin(tmp_path)
-    async with host(world, store, tmp_path) as (log, guard):
+    async with host(world, store, tmp_path) as (log, _):
         await create(log, world, "a")
         await create(log, world, "b")
     async with host(world, MemoryStore(), tmp_path) as (log, _):

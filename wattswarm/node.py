@@ -5,6 +5,7 @@ Home (key, network), Postgres (embedded or by URL), database, store, log. Closin
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,6 +29,8 @@ from wattswarm.kernel.genesis import Genesis
 from wattswarm.kernel.membership import Network
 from wattswarm.kernel.refusal import Refused
 from wattswarm.runtime.executors import Executors
+
+_log = logging.getLogger(__name__)
 
 
 def now_ms() -> int:
@@ -76,7 +79,17 @@ async def open_node(config: Config, *, make: bool = True, genesis: Genesis | Non
             store = PostgresStore(database, network.network_id, home.keys.node_id)
             recover = database.recover if revive is not None else None
             log = await stack.enter_async_context(open_log(store, network, home.keys, guard, now_ms, recover))
+            _log.debug("node opened", extra=_names(home, "embedded" if config.pg_url is None else "by URL"))
             yield Node(config, home, database, log, guard, Executors(config.state_dir))
+
+
+def _names(home: Home, postgres: str) -> dict[str, str]:
+    return {
+        "node_id": home.keys.node_id.hex(),
+        "network_id": home.genesis.network_id.hex(),
+        "state_dir": str(home.path),
+        "postgres": postgres,
+    }
 
 
 async def _server(stack: AsyncExitStack, config: Config) -> tuple[str, Callable[[], None] | None]:

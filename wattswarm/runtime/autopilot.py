@@ -7,6 +7,7 @@ docs/protocol.md §8: the policy's hash is checked before anything is created, v
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ from wattswarm.runtime.contract import ExecuteRequest
 from wattswarm.runtime.effects import Executor
 from wattswarm.runtime.planning import Act, Memory, Plan, Terms, View, plan
 
+_log = logging.getLogger(__name__)
 salt_context = b"wattswarm/vote-salt/v1\0"
 
 
@@ -175,6 +177,8 @@ class Driver:
     # -- the executor -----------------------------------------------------------------------------------------------
 
     async def _call(self, view: View, act: Act) -> None:
+        about = {"task_id": view.pins.contract.task_id, "epoch": act.epoch}
+        _log.debug("the executor is asked to %s", type(act).__name__.lower(), extra=about)
         match act:
             case Execute():
                 await self._execute(view, act)
@@ -225,6 +229,7 @@ class Driver:
             self._memory.confirmed[vote.epoch] = vote.candidate_hash
 
     def _fails(self, act: Execute | Verify, role: ClaimRole, error: course.TaskError) -> None:
+        _log.info("the executor failed", extra={"task": self.task.hex(), "role": role, "why": error.message})
         self._memory.fails(act.epoch, role, self.log.clock())
         self._memory.said.append(Draft(error, self.task, act.epoch))
 

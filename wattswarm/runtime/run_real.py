@@ -173,5 +173,5 @@ class Run:
             "committed_candidate_id": committed.candidate_id if committed else None,
             "finalized_candidate_id": decided,
             **({"errors": errors} if errors else {}),
-            **({"waits_for": self.waits_for} if self.waits_for and not decided else {}),
+            **({"waits_for": self.waits_for} if self.waits_for and not decided and not errors else {}),
         }
