@@ -94,8 +94,13 @@ class Projector:
             del self.folds[name]
 
     def _apply(self, name: bytes, events: Sequence[Event]) -> bool:
-        """Apply on top; False if the stream must be folded from its beginning."""
+        """Apply on top; False if the stream must be folded from its beginning.
+
+        A creation always begins its stream: what a certificate's pins let fold before it had no creation to wait for.
+        """
         folded = self.folds[name]
+        if any(event.id == name for event in events):
+            return False
         if folded.last is not None and folded.last >= events[0].sort_key:
             return False
         if folded.state is None:
