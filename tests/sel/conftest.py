@@ -1,15 +1,12 @@
-"""Logs for tests: one embedded server for the whole session, and a fresh, empty log of either store for each test."""
+"""Logs for tests: a fresh, empty log of either store for each test."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 import pytest
 
-from sel.embedded import EmbeddedPostgres
 from tests.conformance import Subject
 from tests.sel.stores import fresh_database, memory_subject, postgres_subject
 from tests.world import World
@@ -20,13 +17,6 @@ class NewLog(Protocol):
     """Makes an empty log of a world's network, whose clock shows the world's time."""
 
     async def __call__(self, world: World) -> Subject: ...
-
-
-@pytest.fixture(scope="session")
-def postgres_dsn() -> Iterator[str]:
-    """One embedded server for the session. The directory is short: a socket lies in it."""
-    with tempfile.TemporaryDirectory(prefix="ws") as directory, EmbeddedPostgres(Path(directory)) as server:
-        yield server.dsn
 
 
 @pytest.fixture(params=["memory", "postgres"])
