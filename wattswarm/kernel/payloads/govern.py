@@ -24,6 +24,7 @@ from wattswarm.kernel.payloads.fields import (
 text = limits.text_bytes_max
 HexHash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Roles = Annotated[list[Role], Meta(min_length=1, max_length=4)]
+LastSeq = Annotated[int, Meta(ge=0, lt=limits.counter_max)]
 Members = Annotated[dict[HexNodeId, Roles], Meta(min_length=1, max_length=limits.members_max)]
 
 
@@ -34,7 +35,7 @@ class VersionBody(Payload, frozen=True):
     number: Count
     previous: Hash
     members: Members
-    until: dict[HexNodeId, Uint]
+    until: dict[HexNodeId, LastSeq]
 
 
 class PrepareQuorum(Payload, frozen=True):
