@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 import click
 
 from cli import output
-from cli.options import Session, epilog
+from cli.options import Session, epilog, finish
 
 example = "wattswarm doctor"
 
@@ -18,10 +19,9 @@ example = "wattswarm doctor"
 @click.pass_obj
 def command(session: Session, json_too: bool) -> int:
     """Check this host and this node; say how to mend what is wrong. Fails if any check fails."""
-    import trio
 
     as_json = session.as_json or json_too
-    checks: list[Any] = trio.run(_run, session, as_json)
+    checks: list[Any] = finish(partial(_run, session, as_json))
     if as_json:
         output.document([{"name": c.name, "ok": c.passed, "found": c.found, "mend": c.mend} for c in checks])
     return 0 if all(check.passed for check in checks) else 1

@@ -11,7 +11,7 @@ from importlib import import_module
 
 import click
 
-from cli.options import Session
+from cli.options import Interrupted, Session
 from wattswarm.kernel.refusal import Refused
 
 groups = {
@@ -82,6 +82,9 @@ def run(command: Callable[[], object]) -> int:
     except click.exceptions.Abort:
         click.echo("aborted", err=True)
         return 1
+    except Interrupted as stop:
+        click.echo("interrupted", err=True)
+        return stop.code
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         return 130

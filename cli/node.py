@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from cli import output
@@ -17,6 +19,8 @@ async def recover(session: Session, yes: bool) -> None:
 
     Only on a network whose only member is this node: nobody else can hold newer events of its chain.
     """
+    import trio
+
     from wattswarm.recovery import diagnose, make_writer
 
     async with session.node(make=False) as node:
@@ -30,7 +34,8 @@ async def recover(session: Session, yes: bool) -> None:
             "use, or had authored more that this database lacks, going on here forks the chain for good."
         )
         if not yes:
-            click.confirm("Make this host the chain's only writer?", abort=True, err=True)
+            ask = partial(click.confirm, "Make this host the chain's only writer?", abort=True, err=True)
+            await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
         await make_writer(node.log, node.guard, found)
     if session.as_json:
         output.document({"recovered": True, "seq": found.seq, "inserted": found.unfinished})

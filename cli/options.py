@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -48,8 +49,9 @@ def add(group: click.Group, name: str, *examples: str) -> Callable[[F], click.Co
         @click.pass_obj
         @wraps(function)
         def call(session: Session, *args: Any, **kwargs: Any) -> Any:
-            outcome = function(session, *args, **kwargs)
-            return _finish(outcome) if isinstance(outcome, Awaitable) else outcome
+            if iscoroutinefunction(function):
+                return finish(partial(function, session, *args, **kwargs))
+            return function(session, *args, **kwargs)
 
         made = group.command(name, epilog=epilog(examples))(call)
         made.params.append(click.Option(["--json"], is_flag=True, expose_value=False, callback=_json, help="as JSON"))
@@ -68,10 +70,41 @@ def _json(ctx: click.Context, _option: click.Parameter, value: bool) -> None:
         ctx.obj.as_json = True
 
 
-def _finish(awaitable: Awaitable[Any]) -> Any:
+class Interrupted(Exception):
+    """A signal ended the command, in order. ``code``: the exit code that shells expect of it."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__("interrupted")
+        self.code = 128 + signal_number
+
+
+def finish(command: Callable[[], Awaitable[Any]]) -> Any:
+    """Run an async command. Ctrl-C and SIGTERM cancel it, so that all it opened is closed; a second one is harder.
+
+    Python's own KeyboardInterrupt would come up anywhere, also where it breaks the bridge to asyncio.
+    """
+    import signal
+
     import trio
 
-    async def whole() -> Any:
-        return await awaitable
+    stopped: list[int] = []
 
-    return trio.run(whole)
+    async def watch(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        stopped.append(await anext(signals))
+        scope.cancel()
+
+    async def whole() -> Any:
+        from sel.lifetimes import single_error
+
+        result = None
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, single_error():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch, signals, nursery.cancel_scope)
+                result = await command()
+                nursery.cancel_scope.cancel()
+        return result
+
+    result = trio.run(whole)
+    if stopped:
+        raise Interrupted(stopped[0])
+    return result
