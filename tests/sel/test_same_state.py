@@ -9,9 +9,14 @@ examples in CI, 10,000 with WATTSWARM_SOAK=1.
 from __future__ import annotations
 
 import os
+import random
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sel.replay import replay, verify
@@ -20,12 +25,15 @@ from tests.conformance import Contents, Item, Subject, assert_consistent
 from tests.sel.stores import fresh_database, memory_subject, postgres_subject, run
 from tests.strategies import Batch, arrivals, histories
 from tests.teller import History
+from wattswarm.kernel import governance
 from wattswarm.kernel.certificate import DecisionCertificate
 from wattswarm.kernel.codec import sha256
 from wattswarm.kernel.event import Draft, Event, author
 from wattswarm.kernel.membership import Network
 from wattswarm.kernel.payloads.course import TaskExpired
-from wattswarm.kernel.task.fold import decode_state
+from wattswarm.kernel.refusal import Refused
+from wattswarm.kernel.stream import apply, fold
+from wattswarm.kernel.task.fold import TaskState, decode_state, encode_state
 
 soak = bool(os.environ.get("WATTSWARM_SOAK"))
 drawn = settings(
@@ -33,11 +41,13 @@ drawn = settings(
     derandomize=not soak,
     deadline=None,
     print_blob=True,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 few = settings(drawn, max_examples=500 if soak else 12)
 some = settings(drawn, max_examples=2_000 if soak else 60)
+pytestmark = pytest.mark.timeout(0 if soak else 900)  # shrinking takes its time
 ways = st.lists(st.integers(0, 2**32 - 1), min_size=4, max_size=4)
 
 
@@ -182,3 +192,61 @@ def test_a_decision_outlives_forks_of_everybody(history: History, seed: int) -> 
     assert after.live() == []
     decided = {certificate.stream for certificate in after.certificates.values() if certificate.kind == "decision"}
     assert {row.stream for row in after.streams.values() if row.facts is not None} == decided
+
+
+@drawn
+@given(histories(steps_min=10))
+def test_a_state_that_is_stored_after_every_event_is_the_same(history: History) -> None:
+    """What is kept of a fold between two events is all that counts."""
+    log = blank(history)
+    run(take(log, Batch(history.items, history.end_ms, False)))
+    contents, network = run(log.contents()), log.knowledge.network
+    streams: dict[bytes, list[Event]] = defaultdict(list)
+    for said in sorted(contents.live(), key=lambda said: said.sort_key):
+        streams[said.stream].append(said)
+    for name, events in streams.items():
+        about = [certificate for certificate in contents.certificates.values() if certificate.stream == name]
+        opened = next((place for place, said in enumerate(events, 1) if said.id == name), 0)
+        folded = fold(name, network, events[:opened], about)
+        for said in events[opened:]:
+            if isinstance(folded.state, TaskState):
+                folded.state = decode_state(encode_state(folded.state))
+            elif folded.state is not None:
+                folded.state = governance.decode_state(governance.encode_state(folded.state))
+            elif name == network.network_id:
+                folded.state = governance.new(network)
+            apply(folded, network, said)
+        whole = fold(name, network, events, about)
+        assert folded.verdicts == whole.verdicts
+        assert folded.encoded() == whole.encoded()
+
+
+@some
+@given(histories(steps_min=10), st.integers(0, 2**32 - 1))
+def test_what_a_node_authors_is_the_same_to_those_who_hear_it(history: History, seed: int) -> None:
+    """``ben`` hears the others and says his part himself, several requests at a time; some are refused."""
+    source, me = random.Random(seed), keys_of("ben")
+    speaker = blank(history)
+    items = list(history.items)
+    while items:
+        now, items = items[: (size := source.randint(1, 9))], items[size:]
+        speaker.now_ms = max([speaker.now_ms, *(item.created_at for item in now if isinstance(item, Event))])
+        own = [item for item in now if isinstance(item, Event) and item.author == me.node_id]
+        run(take(speaker, Batch([item for item in now if item not in own], 0, source.random() < 0.2)))
+        drafts = [Draft(said.payload, said.task, said.epoch) for said in own if said.payload is not None]
+        cuts = sorted({0, len(drafts), *(source.randint(0, len(drafts)) for _ in range(3))})
+        with suppress(Refused):
+            run(speaker.author(me, *(drafts[first:last] for first, last in pairwise(cuts))))
+    speaker.now_ms = history.end_ms
+    run(take(speaker, Batch((), history.end_ms, False)))
+    said = run(speaker.check())
+    hearer = blank(history)
+    heard: list[Item] = [*said.events, *(entry.event for entry in said.parked), *said.certificates.values()]
+    source.shuffle(heard)
+    while heard:
+        some_of_it = [heard.pop() for _ in range(min(len(heard), source.randint(1, 9)))]
+        run(take(hearer, Batch(some_of_it, history.end_ms, False)))
+    run(exchange([speaker, hearer]))
+    mine, theirs = meaning(run(speaker.check())), meaning(run(hearer.check()))
+    del mine["parked certificates"], theirs["parked certificates"]
+    assert mine == theirs
