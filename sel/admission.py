@@ -22,7 +22,7 @@ from wattswarm.kernel.certificate import (
     parse_certificate,
     verify_certificate,
 )
-from wattswarm.kernel.event import Event, parse
+from wattswarm.kernel.event import Event
 from wattswarm.kernel.membership import Network
 from wattswarm.kernel.payloads.govern import MembershipUpdated
 from wattswarm.kernel.refusal import Refused
@@ -187,8 +187,7 @@ class Admission:
                 await self._turn_away(event, event.author_seq)
 
     async def _logged(self, event_id: bytes) -> Event:
-        body, signature = (await self.txn.wires([event_id]))[event_id]
-        return parse(body, signature, self.network.network_id)
+        return (await self.txn.events([event_id]))[event_id]
 
     async def _retry_parked(self, due: Iterable[bytes]) -> None:
         """Place what waited for a chain that moved, for the clock, or for an author to become known, until all rest."""

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from sel.authoring import Author, Request, write_own
+from sel.authoring import Author, Request, author_batch
 from sel.ingest import Knowledge, Taken, take_in
 from sel.projector import facts_of
 from sel.rows import Chain, LogHead, Outcome, Parked, StreamRow
 from sel.store import Store, Txn
-from wattswarm.kernel import chain, limits, stream
+from wattswarm.kernel import chain, codec, limits, stream
 from wattswarm.kernel.certificate import (
     Certificate,
     DecisionCertificate,
@@ -62,14 +62,18 @@ class FakeGuard:
     sealed: list[tuple[int, bytes | None, list[Event]]] = field(default_factory=list)
     unfinished: Sequence[tuple[bytes, bytes]] = ()
 
-    def confirm(self, _seq: int, _event_id: bytes | None) -> Sequence[tuple[bytes, bytes]]:
-        """What a crash left to be inserted, once."""
-        unfinished, self.unfinished = self.unfinished, ()
-        return unfinished
+    def confirm(self, seq: int, _event_id: bytes | None) -> Sequence[tuple[bytes, bytes]]:
+        """What a crash left to be inserted, until it is."""
+        left = bool(self.unfinished) and codec.decode(self.unfinished[0][0])[3] == seq + 1
+        return self.unfinished if left else ()
 
     def seal(self, base_seq: int, base_id: bytes | None, batch: Sequence[Event]) -> None:
         """Remember the batch."""
         self.sealed.append((base_seq, base_id, list(batch)))
+
+    def withdraw(self) -> None:
+        """The batch was not stored."""
+        self.sealed.pop()
 
 
 class Subject:
@@ -113,12 +117,7 @@ class Subject:
     async def author(self, keys: Keypair, *requests: Sequence[Draft]) -> list[Request]:
         """One transaction of authoring, and a look at everything."""
         asked = [Request(drafts) for drafts in requests]
-        author = Author(keys, self.guard, lambda: self.now_ms)
-
-        async def work(txn: Txn) -> None:
-            await write_own(txn, self.knowledge, author, asked)
-
-        await self.store.transact(work)
+        await author_batch(self.store, self.knowledge, Author(keys, self.guard, lambda: self.now_ms), asked)
         await self.check()
         return asked
 

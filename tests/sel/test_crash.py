@@ -14,7 +14,8 @@ from typing import IO
 import pytest
 import trio
 
-from sel.replay import replay, verify
+from sel.audit import verify
+from sel.replay import replay
 from sel.views import EventFilter, EventView, events
 from tests.sel.nodes import author, claimed, created, node
 from wattswarm.node import Node

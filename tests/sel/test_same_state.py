@@ -19,7 +19,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from sel.replay import replay, verify
+from sel.audit import verify
+from sel.replay import replay
 from tests.cast import fork_of, keys_of, names
 from tests.conformance import Contents, Item, Subject, assert_consistent
 from tests.sel.stores import fresh_database, memory_subject, postgres_subject, run

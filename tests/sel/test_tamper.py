@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from sel.audit import VerifyReport, verify
 from sel.errors import StoreUnavailable
 from sel.pool import Database
 from sel.postgres import Connection
-from sel.replay import VerifyReport, verify
 from tests.sel.nodes import claimed, created, node
 from wattswarm.node import Node
 
