@@ -218,7 +218,8 @@ async def _verify_folds(database: Database, genesis_network: Network, report: Ve
             network, _ = judge(genesis_network, ruling)
             report.certificates = len(wires)
             governed = False
-            async for name, found in by_stream(connection, "live_by_stream", "decisions_by_stream", "stream_digests"):
+            sides = (views["live_by_stream"], views["decisions_by_stream"], views["stream_digests"])
+            async for name, found in by_stream(connection, *sides):
                 _verify_stream(network, name, found, report)
                 governed = governed or name == network.network_id
             if not governed:

@@ -94,7 +94,7 @@ def judge(network: Network, certificates: Iterable[Certificate]) -> tuple[Networ
 async def _folds(connection: Connection, network: Network, totals: LogHead) -> AsyncIterator[Folded]:
     """Every stream, folded from its live events and certificates, which are counted into ``totals``."""
     governed = False
-    async for name, (rows, wires) in by_stream(connection, "live_by_stream", "decisions_by_stream"):
+    async for name, (rows, wires) in by_stream(connection, views["live_by_stream"], views["decisions_by_stream"]):
         events = [stored_event(network.network_id, *row) for _, *row in rows]
         decisions = [parse_certificate(wire, network) for _, wire in wires]
         for event in events:
@@ -108,9 +108,9 @@ async def _folds(connection: Connection, network: Network, totals: LogHead) -> A
 
 
 async def by_stream(connection: Connection, *queries: str) -> AsyncIterator[tuple[bytes, list[list[Any]]]]:
-    """Stream by stream, the rows that each of the named views has of it. Their first column is the stream, by which
+    """Stream by stream, the rows that each of the queries has of it. Their first column is the stream, by which
     they come sorted. Within a transaction, on cursors."""
-    sides = [_grouped(connection.cursor(views[name], prefetch=rows_per_page)) for name in queries]
+    sides = [_grouped(connection.cursor(query, prefetch=rows_per_page)) for query in queries]
     groups = [await anext(side, None) for side in sides]
     while any(groups):
         least = min(group[0] for group in groups if group is not None)
