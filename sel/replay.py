@@ -150,4 +150,4 @@ async def _write_folds(connection: Connection, folds: list[Folded], head: LogHea
             for event_id, verdict in folded.verdicts.items()
             if verdict.status != "accepted"
         )
-    await connection.execute(log_sql["write_batch"], *batch_arguments(changes, 0))
+    await connection.execute(log_sql["write_batch"], *batch_arguments(changes, ()))
