@@ -68,6 +68,12 @@ def chain_of(row: Any) -> tuple[bytes, Chain]:
     return author, Chain(chain.Head(seq, event_id, clock, day, events, size), void_from)
 
 
+def locked(row: Sequence[Any]) -> tuple[LogHead, bool, Chain | None]:
+    """A row of ``lock_head``: totals, whether the chain is of the same moment, and the chain, if there is one."""
+    totals, (fresh, *line) = row[:9], row[9:]
+    return head_of(totals), fresh, None if line[0] is None else chain_of(line)[1]
+
+
 def head_arguments(head: LogHead) -> tuple[Any, ...]:
     """A head as the arguments of ``write_batch`` that it stands for."""
     return (
@@ -292,10 +298,10 @@ class PostgresStore:
 
         async def whole(connection: Connection) -> T:
             async with connection.transaction():
-                row = tuple(await connection.fetchrow(sql["lock_head"], self.node_id))
-                own = chain_of(row[9:])[1] if row[9] is not None else None
-                known = {} if self.node_id is None else {self.node_id: own}
-                return await work(PgTxn(connection, head_of(row[:9]), self.network_id, known))
+                head, fresh, own = locked(tuple(await connection.fetchrow(sql["lock_head"], self.node_id)))
+                # A chain from before the wait for the lock is not what is committed: it is asked for anew.
+                known = {self.node_id: own} if fresh and self.node_id is not None else {}
+                return await work(PgTxn(connection, head, self.network_id, known))
 
         return await self.database.run(whole)
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sel.postgres import Connection, Database, batch_arguments, columns, head_of
+from sel.postgres import Connection, Database, batch_arguments, columns, head_of, locked
 from sel.projector import facts_of
 from sel.queries import named
 from sel.rows import Changes, LogHead, StreamRow, id_as_number, root_share, sum_modulus
@@ -73,7 +73,7 @@ async def replay(database: Database, genesis_network: Network, progress: Progres
 
     async def work(connection: Connection) -> LogHead:
         async with connection.transaction():
-            old = head_of(tuple(await connection.fetchrow(log_sql["lock_head"], None))[:9])
+            old, _, _ = locked(tuple(await connection.fetchrow(log_sql["lock_head"], None)))
             return await _rebuild(connection, genesis_network, old, progress)
 
     return await database.run(work)
