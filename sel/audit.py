@@ -13,7 +13,7 @@ from typing import Any
 
 from sel.postgres import Connection, Database, head_of
 from sel.queries import named
-from sel.replay import by_stream, judge
+from sel.replay import by_stream, counts, judge
 from sel.rows import LogHead, id_as_number, root_share, sum_modulus
 from sel.signatures import bad_signatures
 from wattswarm.kernel import stream
@@ -214,23 +214,30 @@ async def _verify_folds(database: Database, genesis_network: Network, report: Ve
     async def work(connection: Connection) -> None:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             head, wires = await _heading(connection)
+            totals = LogHead()
             ruling = _verify_ruling(genesis_network, wires, VerifyReport())
-            network, _ = judge(genesis_network, ruling)
+            network, voids = judge(genesis_network, ruling)
             report.certificates = len(wires)
+            for certificate in ruling:
+                if counts(certificate, network, voids):
+                    totals.add_certificate(certificate.id)
             governed = False
             sides = (views["live_by_stream"], views["decisions_by_stream"], views["stream_digests"])
             async for name, found in by_stream(connection, *sides):
-                _verify_stream(network, name, found, report)
+                _verify_stream(network, name, found, report, totals)
                 governed = governed or name == network.network_id
             if not governed:
-                _verify_stream(network, network.network_id, [[], [], []], report)
-            report.compare("certificates", head.certificates, report.certificates)
+                _verify_stream(network, network.network_id, [[], [], []], report, totals)
+            report.compare("certificates", head.certificates, totals.certificates)
+            report.compare("sum of certificate ids", head.certificates_sum, totals.certificates_sum)
             report.compare("state root", head.state_root, report.state_root)
 
     await database.run(work)
 
 
-def _verify_stream(network: Network, name: bytes, found: list[list[Any]], report: VerifyReport) -> None:
+def _verify_stream(
+    network: Network, name: bytes, found: list[list[Any]], report: VerifyReport, totals: LogHead
+) -> None:
     """``found``: rows of the stream's live events, of its decision certificates, and of its stored state."""
     rows, wires, states = found
     decisions: list[Certificate] = []
@@ -244,6 +251,7 @@ def _verify_stream(network: Network, name: bytes, found: list[list[Any]], report
             report.blame(0, b"", f"{certificate.kind} certificate {certificate.id.hex()}: needs a version not here")
         elif holds:
             decisions.append(certificate)
+            totals.add_certificate(certificate.id)
     events = [event for _, *row in rows if (event := _whole(network, *row)) is not None]
     encoded = stream.fold(name, network, events, decisions).encoded()
     digest = encoded[1] if encoded else None

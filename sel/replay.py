@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
-from sel.postgres import Connection, Database, batch_arguments, columns, head_of, stored_event
+from sel.postgres import Connection, Database, batch_arguments, columns, locked, stored_event
 from sel.projector import facts_of
 from sel.queries import named
 from sel.rows import Changes, LogHead, StreamRow
 from wattswarm.kernel import chain, stream
-from wattswarm.kernel.certificate import Certificate, ForkCertificate, MembershipCertificate, parse_certificate
+from wattswarm.kernel.certificate import (
+    Certificate,
+    ForkCertificate,
+    MembershipCertificate,
+    fork_counts,
+    parse_certificate,
+)
 from wattswarm.kernel.membership import Network
 from wattswarm.kernel.stream import Folded
 
@@ -34,7 +40,7 @@ async def replay(database: Database, genesis_network: Network, progress: Progres
 
     async def work(connection: Connection) -> LogHead:
         async with connection.transaction():
-            old = head_of(tuple(await connection.fetchrow(log_sql["lock_head"], None))[:9])
+            old, _, _ = locked(tuple(await connection.fetchrow(log_sql["lock_head"], None)), None)
             return await _rebuild(connection, genesis_network, old, progress)
 
     return await database.run(work)
@@ -53,7 +59,8 @@ async def _rebuild(connection: Connection, network: Network, old: LogHead, progr
         memberships=sum(isinstance(certificate, MembershipCertificate) for certificate in ruling),
     )
     for certificate in ruling:
-        head.add_certificate(certificate.id)
+        if counts(certificate, network, voids):
+            head.add_certificate(certificate.id)
     waiting: list[Folded] = []
     async for folded in _folds(connection, network, head):
         waiting.append(folded)
@@ -89,6 +96,13 @@ def judge(network: Network, certificates: Iterable[Certificate]) -> tuple[Networ
         assert first is not None
         voids[author] = first
     return network, voids
+
+
+def counts(certificate: Certificate, network: Network, voids: dict[bytes, int]) -> bool:
+    """Whether a stored certificate is part of the set: all are, but for forks that do not void (any more)."""
+    if not isinstance(certificate, ForkCertificate):
+        return True
+    return fork_counts(certificate.seq, voids[certificate.author], network.until(certificate.author))
 
 
 async def _folds(connection: Connection, network: Network, totals: LogHead) -> AsyncIterator[Folded]:
