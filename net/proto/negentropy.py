@@ -268,9 +268,10 @@ class _Answer:
         end = min(upper, lower + self._writer.ids_left)
         until = bound if end == upper else self._view.record(end)
         self._writer.put(IdList(until, b"".join(self._view.ids(lower, end))))
-        if self._writer.full and until != infinity:
+        ends = end < upper or self._writer.full
+        if ends:
             self._rest(end)
-        return not self._writer.full
+        return not ends
 
     def _rest(self, lower: int) -> None:
         """One fingerprint for everything from ``lower`` on: the peer asks again about what differs there."""

@@ -9,8 +9,9 @@ import pytest
 
 from net.proto.items import Items
 from net.proto.negentropy import Initiator, Responder, Style, ours, reference
+from net.proto.ranges import varint
 from tests.net.interop.peer import Peer, running_peer
-from tests.net.proto.sets import Pair, Session, random_pair, rounds_enough
+from tests.net.proto.sets import Pair, Session, log_of, random_pair, rounds_enough, start_s
 
 pairs = 200
 frames = (4_096, 60_000)
@@ -80,6 +81,14 @@ def test_in_its_own_style_we_say_byte_for_byte_what_the_reference_says(peer: Pee
             message = initiator.answer(reply).reply
         peer.takes(pair.first, 0)
         assert [peer.opens(), *(peer.hears(reply).says for reply in heard)] == [*said, None]
+
+
+def test_a_list_with_no_room_for_all_its_ids_is_cut_where_the_reference_cuts_it(peer: Peer) -> None:
+    log = log_of(500)
+    for items in (log[:120], log[:121], log[:122], log[:123], log):
+        for question in (b"\x61\0\0\2\0", b"\x61" + varint(start_s + 300) + b"\0\2\0"):
+            peer.takes(items, 4_096)
+            assert peer.hears(question).says == Responder(Items(items), reference, 4_096).answer(question)
 
 
 def test_another_version_is_answered_as_the_reference_does(peer: Peer) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from net.proto import negentropy as module
-from net.proto.items import Items
+from net.proto.items import Items, infinity
 from net.proto.negentropy import Initiator, Responder, Step, Style, ours, reference
 from net.proto.ranges import Fingerprint, IdList, read, varint
 from tests.net.proto.sets import (
@@ -238,8 +238,9 @@ def test_another_version_is_answered_with_ours_and_not_read(first: int) -> None:
 
 
 def test_a_message_larger_than_a_frame_is_malformed() -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(Malformed) as malformed:
         Responder(Items()).answer(b"\x61" + bytes(1 << 20))
+    assert malformed.value.reason == "negentropy_size"
 
 
 @settings(max_examples=200, deadline=None)
@@ -285,6 +286,29 @@ def test_between_two_slices_little_is_hashed(hashes: list[bytes]) -> None:
         worst = max(worst, len(hashes))
         hashes.clear()
     assert module.slice_items <= worst <= module.slice_items + 2 * module.buckets_max
+
+
+def test_a_guess_is_not_made_where_many_ranges_differ(hashes: list[bytes]) -> None:
+    """Sixteen ranges of 6,250 items: what they were compared with, and what is said of their parts."""
+    message = Initiator(Items(log_of(size, seed=5))).open()
+    items = Items(log_of(size))
+    hashes.clear()
+    Responder(items).answer(message)
+    assert len(hashes) == module.buckets_max + module.buckets_max**2
+
+
+def test_what_has_no_room_is_covered_by_one_fingerprint_that_is_true() -> None:
+    view = Items(log_of(size)).view()
+    message = Initiator(Items(log_of(size, seed=5))).open()
+    said = [*read(Responder(Items(log_of(size)), frame_bytes=4_096).answer(message))]
+    lower = view.index(said[-2].upper)
+    assert 0 < lower < size
+    assert said[-1] == Fingerprint(infinity, module.fingerprint(view, lower, size))
+
+
+def test_a_long_comparison_is_cut_into_slices() -> None:
+    initiator = Initiator(Items(log_of(size)))
+    assert sum(1 for _ in initiator.answering(b"\x61\0\0\2\0")) >= size // module.slice_items
 
 
 def test_a_list_of_nothing_up_to_infinity_is_answered_with_one_frame_of_ids() -> None:
