@@ -6,7 +6,7 @@ one can cost is bounded by its own length, the number of blocks and the frame li
 looks at a clock.
 
 ``answering`` is the same as ``answer`` in slices: a generator that yields after every piece of well under a
-millisecond. Whoever drives it decides how many to take at a time.
+millisecond (a few, for a frame full of ids). Whoever drives it decides how many to take at a time.
 
 Between our own nodes (``Style``) a range that differs by a single item is solved from its fingerprint alone: if leaving
 out one of my items gives exactly the peer's fingerprint, the peer lacks that one and nothing else. On the wire that is

@@ -80,11 +80,15 @@ def running_peer() -> Iterator[Peer]:
 
 
 def _installed() -> Path:
-    """The directory where the package is installed."""
+    """The directory where the package is installed; without one the test is skipped, or fails where it must not be."""
     contents = b"".join((here / name).read_bytes() for name in package)
     place = _cache() / f"wattswarm-interop-{hashlib.sha256(contents).hexdigest()[:16]}"
-    if not place.exists():
-        _install(place)
+    problem = _no_node() or (None if place.exists() else _install(place))
+    if problem and "WATTSWARM_CI" in os.environ:
+        pytest.fail(f"the other implementation could not be installed: {problem}")
+    if problem:
+        print(problem, file=sys.stderr)
+        pytest.skip("there is no node 20 with npm here that could install the other implementation")
     return place
 
 
@@ -93,34 +97,28 @@ def _cache() -> Path:
     return Path(sys.prefix if in_environment else tempfile.gettempdir())
 
 
-def _install(place: Path) -> None:
-    """Install beside ``place`` and move there what is whole, so that no run ever finds half of it."""
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f"{place.name}-") as directory:
-        making = Path(directory) / "made"
-        making.mkdir()
-        for name in package:
-            shutil.copy(here / name, making)
-        problem = _problem(making)
-        if problem and "WATTSWARM_CI" in os.environ:
-            pytest.fail(f"the peer for interoperability could not be installed: {problem}")
-        if problem:
-            print(problem, file=sys.stderr)
-            pytest.skip("there is no node 20 with npm here that could install the other implementation")
-        if not place.exists():
-            making.rename(place)
-
-
-def _problem(directory: Path) -> str | None:
-    """Install into ``directory``; what is in the way, if anything is."""
+def _no_node() -> str | None:
     if shutil.which("node") is None or shutil.which("npm") is None:
         return "node or npm is missing"
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
     if int(version.removeprefix("v").split(".")[0]) < node_min:
         return f"node {version.strip()} is older than {node_min}"
-    try:
-        subprocess.run(["npm", "ci"], cwd=directory, capture_output=True, text=True, check=True, timeout=install_s)
-    except subprocess.CalledProcessError as error:
-        return f"npm ci: {error.stderr}"
-    except subprocess.TimeoutExpired:
-        return f"npm ci took more than {install_s} s"
+    return None
+
+
+def _install(place: Path) -> str | None:
+    """Install beside ``place`` and move there what is whole, so that no run ever finds half of it; what went wrong."""
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f"{place.name}-") as directory:
+        making = Path(directory) / "made"
+        making.mkdir()
+        for name in package:
+            shutil.copy(here / name, making)
+        try:
+            subprocess.run(["npm", "ci"], cwd=making, capture_output=True, text=True, check=True, timeout=install_s)
+        except subprocess.CalledProcessError as error:
+            return f"npm ci: {error.stderr}"
+        except subprocess.TimeoutExpired:
+            return f"npm ci took more than {install_s} s"
+        if not place.exists():
+            making.rename(place)
     return None

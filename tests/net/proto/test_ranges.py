@@ -104,7 +104,7 @@ malformed = {
     "a list of a thousand million ids": "000002" + varint(10**9).hex() + "aa" * 64,
     "a list of 2^64 - 1 ids": "000002" + varint((1 << 64) - 1).hex(),
     "a number of more than 64 bits": "82808080808080808000" + "00" + "00",
-    "a number that never ends": "ff" * 1_000,
+    "a number that never ends": "ff" * 1_000_000,
     "a number that begins with nothing": "8001" + "00" + "00",
     "a bound at infinity that is written out": varint((1 << 64) - 1).hex() + "0000" + "020000",
     "seconds beyond 64 bits": varint((1 << 64) - 1).hex() + "0000" + varint((1 << 64) - 1).hex() + "0000",
