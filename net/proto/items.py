@@ -168,11 +168,13 @@ class Items:
         block, position, old = self._find(seconds, item_id)
         if block < 0 or _record_at(self._blocks[block], position) != old:
             return False
-        packed, cut, end = self._blocks[block], position * record_bytes, block + 1
-        left = packed[:cut] + packed[cut + record_bytes :]
-        if end < len(self._blocks) and len(left) + len(self._blocks[end]) <= block_items_max * record_bytes // 2:
+        packed, cut = self._blocks[block], position * record_bytes
+        left, first, end = packed[:cut] + packed[cut + record_bytes :], block, block + 1
+        if first > 0 and _small(self._blocks[first - 1], left):
+            left, first = self._blocks[first - 1] + left, first - 1
+        if end < len(self._blocks) and _small(left, self._blocks[end]):
             left, end = left + self._blocks[end], end + 1
-        self._replace(block, end, left)
+        self._replace(first, end, left)
         return True
 
     def update(self, items: Iterable[tuple[int, bytes]]) -> int:
@@ -213,6 +215,11 @@ class Items:
         self._firsts[first:end] = [block[:record_bytes] for block in blocks]
         self._sums[first:end] = sums
         self._view = None
+
+
+def _small(one: bytes, other: bytes) -> bool:
+    """Whether two neighbours are better one block; it has room for twice as many, so that it is not soon cut again."""
+    return len(one) + len(other) <= block_items_max * record_bytes // 2
 
 
 def _record_at(packed: bytes, position: int) -> bytes:

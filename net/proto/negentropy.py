@@ -6,7 +6,7 @@ one can cost is bounded by its own length, the number of blocks and the frame li
 looks at a clock.
 
 ``answering`` is the same as ``answer`` in slices: a generator that yields after every piece of well under a
-millisecond. Whoever drives it decides how many to take at a time.
+millisecond (a few, for a frame full of ids). Whoever drives it decides how many to take at a time.
 
 Between our own nodes (``Style``) a range that differs by a single item is solved from its fingerprint alone: if leaving
 out one of my items gives exactly the peer's fingerprint, the peer lacks that one and nothing else. On the wire that is
@@ -268,9 +268,10 @@ class _Answer:
         end = min(upper, lower + self._writer.ids_left)
         until = bound if end == upper else self._view.record(end)
         self._writer.put(IdList(until, b"".join(self._view.ids(lower, end))))
-        if self._writer.full and until != infinity:
+        ends = end < upper or self._writer.full
+        if ends:
             self._rest(end)
-        return not self._writer.full
+        return not ends
 
     def _rest(self, lower: int) -> None:
         """One fingerprint for everything from ``lower`` on: the peer asks again about what differs there."""

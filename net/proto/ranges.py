@@ -125,6 +125,7 @@ class _Reader:
         return seconds.to_bytes(seconds_bytes, "big") + self._bytes(length)
 
     def _varint(self) -> int:
+        """A number of at most ten digits; what it may be is bounded where it is used."""
         number = 0
         for at in range(self.at, min(self.at + varint_bytes_max, len(self._message))):
             digit = self._message[at]
@@ -133,13 +134,8 @@ class _Reader:
             number = number << 7 | digit & 0x7F
             if digit < 0x80:
                 self.at = at + 1
-                return self._u64(number)
-        raise Malformed("negentropy_varint", "a negentropy number that is cut off, not minimal or beyond 64 bits")
-
-    def _u64(self, number: int) -> int:
-        if number >> 70:
-            raise Malformed("negentropy_varint", "a negentropy number beyond 64 bits")
-        return number
+                return number
+        raise Malformed("negentropy_varint", "a negentropy number that is cut off, not minimal or too long")
 
     def _bytes(self, length: int) -> bytes:
         end = self.at + length
