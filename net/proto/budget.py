@@ -128,8 +128,8 @@ class PeerBudget:
 
 # -- the score -----------------------------------------------------------------------------------------------------
 
-Conduct = Literal["malformed", "bad_signature", "oversize", "broken_want", "idle_round", "useful"]
-weights: Final[dict[Conduct, int]] = {
+Deed = Literal["malformed", "bad_signature", "oversize", "broken_want", "idle_round", "useful"]
+weights: Final[dict[Deed, int]] = {
     "malformed": -100,
     "bad_signature": -100,
     "oversize": -20,
@@ -160,7 +160,7 @@ class Score:
         self._value *= 0.5 ** (passed_ms / half_life_ms)
         return self._value
 
-    def note(self, conduct: Conduct, now_ms: int, times: int = 1) -> float:
+    def note(self, deed: Deed, now_ms: int, times: int = 1) -> float:
         """Something it did, ``times`` over; the score after it."""
-        self._value = float(min(score_max, max(score_min, self.value(now_ms) + weights[conduct] * times)))
+        self._value = float(min(score_max, max(score_min, self.value(now_ms) + weights[deed] * times)))
         return self._value
