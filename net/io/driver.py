@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 
 import trio
 
-from net.io.ports import Ledger, Line, LineClosed
+from net.io.ports import Line, LineClosed, LogPort
 from net.proto.draw import Draw
 from net.proto.handshake import Me
 from net.proto.lanes import Lanes
@@ -64,10 +64,10 @@ class _Ending:
 class Driver:
     """One node on the network. Made by ``open_driver``; ``serve`` is called for every connection."""
 
-    def __init__(self, machine: Machine, ledger: Ledger, clock: Callable[[], int], nursery: trio.Nursery) -> None:
+    def __init__(self, machine: Machine, log_port: LogPort, clock: Callable[[], int], nursery: trio.Nursery) -> None:
         self.machine = machine
         self.reports: list[Report] = []
-        self._ledger = ledger
+        self._log_port = log_port
         self._clock = clock
         self._nursery = nursery
         self._lines: dict[Link, _Ending] = {}
@@ -148,7 +148,7 @@ class Driver:
 
     async def _answer(self, asked: Ask) -> None:
         async with self._questions:
-            answer = await self._ledger.answer(asked.question)
+            answer = await self._log_port.answer(asked.question)
         self.feed(Answered(asked.token, answer))
 
     # -- what runs beside it ------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ class Driver:
     async def _store(self, batch: Sequence[Ingest]) -> None:
         events = [wire for given in batch for wire in given.events]
         certificates = [wire for given in batch for wire in given.certificates]
-        done = await self._ledger.intake(events, certificates)
+        done = await self._log_port.intake(events, certificates)
         await self.read_news()
         at = 0
         for given in batch:
@@ -190,7 +190,7 @@ class Driver:
 
     async def follow(self) -> None:
         """Tell the machine what others of this host's processes wrote."""
-        async with self._ledger.notices() as notices:
+        async with self._log_port.notices() as notices:
             await self.read_news()
             async for _ in notices:
                 await trio.sleep(lull_s)
@@ -202,19 +202,19 @@ class Driver:
     async def read_news(self) -> None:
         """Tell the machine what the log has now."""
         async with self._reading:
-            for news in await self._ledger.news():
+            for news in await self._log_port.news():
                 self.feed(news)
 
 
 @asynccontextmanager
 async def open_driver(
-    ledger: Ledger, me: Me, draw: Draw, clock: Callable[[], int], observers: int = 0
+    log_port: LogPort, me: Me, draw: Draw, clock: Callable[[], int], observers: int = 0
 ) -> AsyncIterator[Driver]:
     """A node on the network until left; connections are brought to it by ``serve``. ``clock``: unix ms."""
-    stock = await ledger.stock()
-    machine = Machine(me, ledger.is_member, observers, stock, draw, clock())
+    stock = await log_port.stock()
+    machine = Machine(me, log_port.is_member, observers, stock, draw, clock())
     async with trio.open_nursery() as nursery:
-        driver = Driver(machine, ledger, clock, nursery)
+        driver = Driver(machine, log_port, clock, nursery)
         nursery.start_soon(driver.keep_time)
         nursery.start_soon(driver.take_in)
         nursery.start_soon(driver.follow)

@@ -23,7 +23,7 @@ class Intake:
     waiting: int
 
 
-class Ledger(Protocol):
+class LogPort(Protocol):
     """The log as the network sees it. Any of these may raise an error of the store: then the network stops."""
 
     async def stock(self) -> Stock:

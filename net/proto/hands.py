@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from net.proto import message as m
-from net.proto.budget import Conduct
+from net.proto.budget import Deed
 from net.proto.peer import Peer
 from net.proto.values import Ingested, Link, Question
 
@@ -22,7 +22,7 @@ class Hands(Protocol):
     def send(self, peer: Peer, message: m.Message, *, lane: int | None = None, dropping: bool = False) -> None: ...
     def ask(self, question: Question, then: Callable[[Any, int], None]) -> None: ...
     def ingest(self, events: Sequence[m.Wire], certificates: Sequence[bytes], asked: bool, then: Then) -> None: ...
-    def blame(self, peer: Peer, conduct: Conduct, now_ms: int, times: int = 1) -> None: ...
+    def blame(self, peer: Peer, deed: Deed, now_ms: int, times: int = 1) -> None: ...
 
 
 def portions(items: Sequence[Any], most: int) -> list[tuple[Any, ...]]:

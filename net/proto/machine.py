@@ -13,7 +13,8 @@ from typing import Any
 
 from net.proto import frame
 from net.proto import message as m
-from net.proto.budget import Conduct, PeerBudget, Score, graylist_below, graylist_ms
+from net.proto.budget import Deed, PeerBudget
+from net.proto.conduct import Ledger
 from net.proto.draw import Draw
 from net.proto.exchange import Exchange
 from net.proto.hands import Then
@@ -84,7 +85,7 @@ class Machine:
     ) -> None:
         self.me = me
         self.peers: dict[Link, Peer] = {}
-        self.graylist: dict[bytes, int] = {}
+        self.conduct = Ledger()
         self.exchange = Exchange(self, stock)
         self._is_member = is_member
         self._observers = observers
@@ -143,23 +144,18 @@ class Machine:
         self._then[self._token] = then
         return self._token
 
-    def blame(self, peer: Peer, conduct: Conduct, now_ms: int, times: int = 1) -> None:
-        """Note a peer's conduct; who falls too low is cut off, and its id is not let in for a while."""
-        value = peer.score.note(conduct, now_ms, times)
-        if value < graylist_below and peer.link in self.peers:
-            assert peer.taken is not None
-            self.graylist[peer.taken.node_id] = now_ms + graylist_ms
-            self._out.append(Report("graylisted", peer.taken.node_id.hex(), conduct))
+    def blame(self, peer: Peer, deed: Deed, now_ms: int, times: int = 1) -> None:
+        """Note a peer's deed; who falls too low is cut off, and its id is not let in for a while."""
+        assert peer.taken is not None
+        node_id = peer.taken.node_id
+        if self.conduct.note(node_id, deed, now_ms, times) and peer.link in self.peers:
+            self._out.append(Report("graylisted", node_id.hex(), deed))
             self._end(peer, "graylisted")
 
     # -- connections ------------------------------------------------------------------------------------------------
 
     def _is_graylisted(self, node_id: bytes) -> bool:
-        until = self.graylist.get(node_id)
-        if until is not None and until <= self._now_ms:
-            del self.graylist[node_id]
-            until = None
-        return until is not None
+        return self.conduct.graylisted(node_id, self._now_ms)
 
     def _observer_room(self) -> int:
         return self._observers - sum(peer.reads_only for peer in self.peers.values())
@@ -171,8 +167,8 @@ class Machine:
         else:
             handshake = ClientHandshake(self.me, self._door, self._draw, given.server_id)
         dialled = given.server_id is not None
-        budget, score = PeerBudget(self._now_ms), Score(self._now_ms)
-        peer = Peer(given.link, given.address, dialled, handshake, budget, score, heard_ms=self._now_ms)
+        budget = PeerBudget(self._now_ms)
+        peer = Peer(given.link, given.address, dialled, handshake, budget, heard_ms=self._now_ms)
         self.peers[given.link] = peer
         if isinstance(handshake, ServerHandshake):
             self.send(peer, handshake.hello(self._now_ms))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from net.proto.budget import PeerBudget, Score
+from net.proto.budget import PeerBudget
 from net.proto.handshake import ClientHandshake, ServerHandshake, Taken
 from net.proto.values import Link
 
@@ -26,7 +26,6 @@ class Peer:
     dialled: bool
     handshake: ServerHandshake | ClientHandshake
     budget: PeerBudget
-    score: Score
     taken: Taken | None = None
     stage: Stage = "new"
     pulling: bool = False

@@ -178,7 +178,7 @@ def test_garbage_ends_the_connection_and_nothing_else() -> None:
     link = next(link for link, (peer, _) in ada.links.items() if peer is ben)
     swarm.feed(ada, v.Received(link, b"\xff" * 100))
     swarm.run(500)
-    assert ben.keys.node_id in ada.machine.graylist
+    assert ada.machine.conduct.graylisted(ben.keys.node_id, swarm.now_ms)
     chatter(world, swarm, "ben", 2)
     swarm.run(60_000)
     assert equal(swarm.nodes)
