@@ -76,7 +76,7 @@ class Advance:
     more: bool
 
 
-async def outline(database: Database, genesis_network: Network, take: Callable[[list[Item]], None]) -> Outline:
+async def outline(database: Database, genesis_network: Network, take: Callable[[list[Item]], object]) -> Outline:
     """Read all of it; ``take`` gets the live items, (unix ms, id), in portions and no order."""
 
     async def work(connection: Connection) -> Outline:

@@ -174,12 +174,15 @@ class Driver:
                 except trio.WouldBlock:
                     break
                 size += len(batch[-1].events)
-            await self._store(batch)
+            for asked in (False, True):
+                some = [given for given in batch if given.asked == asked]
+                if some:
+                    await self._store(some, asked)
 
-    async def _store(self, batch: Sequence[Ingest]) -> None:
+    async def _store(self, batch: Sequence[Ingest], asked: bool) -> None:
         events = [wire for given in batch for wire in given.events]
         certificates = [wire for given in batch for wire in given.certificates]
-        done = await self._log_port.intake(events, certificates)
+        done = await self._log_port.intake(events, certificates, asked=asked)
         await self.read_news()
         at = 0
         for given in batch:

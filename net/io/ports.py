@@ -35,8 +35,8 @@ class LogPort(Protocol):
     def notices(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[str]]:
         """A notice whenever somebody wrote something."""
 
-    async def intake(self, events: Sequence[Wire], certificates: Sequence[bytes]) -> Intake:
-        """Check and store, in one transaction."""
+    async def intake(self, events: Sequence[Wire], certificates: Sequence[bytes], *, asked: bool) -> Intake:
+        """Check and store, in one transaction. ``asked``: they were asked for, so their news are ``repaired``."""
 
     async def answer(self, question: Question) -> object:
         """The answer to a question, of the type that the question says."""

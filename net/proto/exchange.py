@@ -46,7 +46,7 @@ class Exchange:
     def __init__(self, hands: Hands, stock: Stock) -> None:
         self.hands = hands
         self.sets: dict[Set, Items] = {
-            events_set: Items(stock.events),
+            events_set: stock.events,
             ruling_set: Items((0, one) for one in stock.ruling),
             decisions_set: Items((0, one) for one in stock.decisions),
         }

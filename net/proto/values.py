@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
+from net.proto.items import Items
 from net.proto.message import Standing, Wire
 
 Link = int
@@ -130,9 +131,9 @@ Input: TypeAlias = Opened | Received | Closed | DialFailed | Heard | Appended | 
 
 
 class Stock(Struct, frozen=True):
-    """All that is live when the machine begins: events as (seconds, id), ids of certificates, chains, totals."""
+    """All that is live when the machine begins, which keeps it from then on: events, ids of certificates, chains."""
 
-    events: Iterable[tuple[int, bytes]]
+    events: Items
     ruling: Iterable[bytes]
     decisions: Iterable[bytes]
     chains: Mapping[bytes, Head]

@@ -15,6 +15,7 @@ from typing import Any
 
 from net.proto import values as v
 from net.proto.handshake import Me
+from net.proto.items import Items
 from net.proto.machine import Machine
 from net.proto.message import Standing, Total
 from sel.ingest import Knowledge, Taken, take_in
@@ -59,7 +60,7 @@ class Node:
         self._live, self._counted = self._outline()
         counted = self._counted.values()
         stock = v.Stock(
-            [(event.created_at // 1000, event.id) for event in self._live.values()],
+            Items((event.created_at // 1000, event.id) for event in self._live.values()),
             [one.id for one in counted if one.kind != "decision"],
             [one.id for one in counted if one.kind == "decision"],
             self._heads(),
