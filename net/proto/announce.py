@@ -61,7 +61,7 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """A node that may be dialled at ``address``. ``new``: it was silent before, or is at another place now."""
+    """A node that may be dialled at ``address``. ``new``: it was silent before, has restarted, or is elsewhere now."""
 
     node_id: bytes
     address: str
@@ -198,7 +198,11 @@ class Ear:
     def _note(self, said: Announcement, source: str, now_ms: int) -> Heard:
         address = join(source, said.port)
         before = self._entries.get(said.node_id)
-        new = before is None or before.address != address or now_ms - before.heard_ms > silence_ms_max
+        new = (
+            before is None
+            or (before.address, before.boot_id) != (address, said.boot_id)
+            or not 0 <= now_ms - before.heard_ms <= silence_ms_max
+        )
         self._forget(said.node_id)
         # kept until its own time is too old: an entry that went sooner could be brought back by a replay
         until_ms = max(now_ms, said.time_ms) + silence_ms_max

@@ -53,6 +53,10 @@ class Ledger:
         """Whether the node is to be kept out."""
         return _lasts(self._graylist, node_id, now_ms, graylist_ms)
 
+    def term_ms(self, node_id: bytes, now_ms: int) -> int:
+        """How much longer the node is kept out; 0: it is not."""
+        return self._graylist[node_id] - now_ms if self.graylisted(node_id, now_ms) else 0
+
     # -- hosts -----------------------------------------------------------------------------------------------------
 
     def stranger_fault(self, host: str, now_ms: int) -> None:
