@@ -13,17 +13,18 @@ from contextlib import asynccontextmanager, suppress
 
 import trio
 
-from net.io.ports import Line, LineClosed, LogPort
+from net.io.ports import DialFailed, Line, LineClosed, LogPort, Outside
+from net.proto import values
 from net.proto.draw import Draw
-from net.proto.handshake import Me
 from net.proto.lanes import Lanes
-from net.proto.machine import Machine
+from net.proto.machine import Machine, Ways
 from net.proto.values import (
     Admit,
     Answered,
     Ask,
     Close,
     Closed,
+    Dial,
     Ingest,
     Ingested,
     Input,
@@ -33,6 +34,7 @@ from net.proto.values import (
     Received,
     Report,
     Send,
+    Shout,
     Wake,
     Woke,
 )
@@ -64,9 +66,11 @@ class _Ending:
 class Driver:
     """One node on the network. Made by ``open_driver``; ``serve`` is called for every connection."""
 
-    def __init__(self, machine: Machine, log_port: LogPort, clock: Callable[[], int], nursery: trio.Nursery) -> None:
+    def __init__(
+        self, machine: Machine, log_port: LogPort, outside: Outside, clock: Callable[[], int], nursery: trio.Nursery
+    ) -> None:
         self.machine = machine
-        self.reports: list[Report] = []
+        self._outside = outside
         self._log_port = log_port
         self._clock = clock
         self._nursery = nursery
@@ -137,6 +141,10 @@ class Driver:
             case Wake(at_ms):
                 self._wake_ms = at_ms
                 self._timer.set()
+            case Dial():
+                self._nursery.start_soon(self._dial, output)
+            case Shout(datagram):
+                self._nursery.start_soon(self._outside.shout, datagram)
             case Report():
                 _log.info(output.what, extra={"about": output.about, "detail": output.detail})
 
@@ -145,6 +153,15 @@ class Driver:
             self._send_intake.send_nowait(given)
         except trio.WouldBlock:
             self.feed(Ingested(given.token, ()))
+
+    async def _dial(self, wanted: Dial) -> None:
+        try:
+            line = await self._outside.dial(wanted.address, wanted.node_id)
+        except DialFailed as error:
+            _log.debug("dial failed", extra={"address": wanted.address, "why": str(error)})
+            self.feed(values.DialFailed(wanted.address))
+            return
+        await self.serve(line)
 
     async def _answer(self, asked: Ask) -> None:
         async with self._questions:
@@ -211,13 +228,13 @@ class Driver:
 
 @asynccontextmanager
 async def open_driver(
-    log_port: LogPort, me: Me, draw: Draw, clock: Callable[[], int], observers: int = 0
+    log_port: LogPort, outside: Outside, ways: Ways, draw: Draw, clock: Callable[[], int]
 ) -> AsyncIterator[Driver]:
     """A node on the network until left; connections are brought to it by ``serve``. ``clock``: unix ms."""
     stock = await log_port.stock()
-    machine = Machine(me, log_port.is_member, observers, stock, draw, clock())
+    machine = Machine(ways, stock, draw, clock())
     async with trio.open_nursery() as nursery:
-        driver = Driver(machine, log_port, clock, nursery)
+        driver = Driver(machine, log_port, outside, clock, nursery)
         nursery.start_soon(driver.keep_time)
         nursery.start_soon(driver.take_in)
         nursery.start_soon(driver.follow)

@@ -41,9 +41,6 @@ class LogPort(Protocol):
     async def answer(self, question: Question) -> object:
         """The answer to a question, of the type that the question says."""
 
-    def is_member(self, node_id: bytes) -> bool:
-        """Whether a node is, or was, a member of a version that is known here."""
-
 
 class Line(Protocol):
     """One connection, as ``net.io.websocket`` makes it."""
@@ -71,3 +68,17 @@ class Line(Protocol):
 
 class LineClosed(Exception):
     """The connection is gone."""
+
+
+class DialFailed(Exception):
+    """Nobody answered as they should; it says why."""
+
+
+class Outside(Protocol):
+    """What this node can do beside answering: call others, and call out on the local network."""
+
+    async def dial(self, address: str, node_id: bytes | None) -> Line:
+        """Connect; ``node_id``: who must be there. Raises ``DialFailed``."""
+
+    async def shout(self, datagram: bytes) -> None:
+        """Send a datagram to whoever is near. What goes wrong is its own affair."""

@@ -9,16 +9,19 @@ the messages are about is ``exchange``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from net.proto import frame
 from net.proto import message as m
+from net.proto.announce import Announcer, Ear
 from net.proto.budget import Deed, PeerBudget
 from net.proto.conduct import Ledger
 from net.proto.draw import Draw
 from net.proto.exchange import Exchange
 from net.proto.hands import Then
 from net.proto.handshake import ClientHandshake, Door, Line, Me, ServerHandshake, Taken, keep
+from net.proto.meeting import Meeting, host_of
 from net.proto.peer import Peer
 from net.proto.values import (
     Admit,
@@ -27,6 +30,9 @@ from net.proto.values import (
     Ask,
     Close,
     Closed,
+    Dial,
+    DialFailed,
+    Heard,
     Ingest,
     Ingested,
     Input,
@@ -37,6 +43,7 @@ from net.proto.values import (
     Received,
     Report,
     Send,
+    Shout,
     Stock,
     Wake,
     Woke,
@@ -54,7 +61,7 @@ _appending: frozenset[type[m.Message]] = frozenset({m.Events, m.Have, m.Range, m
 """What an observer may not send: it reads only."""
 
 
-def _table(exchange: Exchange) -> dict[type[m.Message], Callable[[Peer, Any, int], None]]:
+def _table(exchange: Exchange, meeting: Meeting) -> dict[type[m.Message], Callable[[Peer, Any, int], None]]:
     """Who takes which message."""
     return {
         m.Events: exchange.on_events,
@@ -74,25 +81,38 @@ def _table(exchange: Exchange) -> dict[type[m.Message], Callable[[Peer, Any, int
         m.CertGet: exchange.certificates.on_cert_get,
         m.Cert: exchange.certificates.on_cert,
         m.ProofGet: exchange.certificates.on_proof_get,
+        m.PeersGet: meeting.on_peers_get,
+        m.Peers: meeting.on_peers,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How this node is to behave: who it is, who is a member, how many others may read, whom it knows, what it says."""
+
+    me: Me
+    is_member: Callable[[bytes], bool]
+    observers: int = 0
+    bootstrap: Sequence[str] = ()
+    announcer: Announcer | None = None
 
 
 class Machine:
     """One node's side of every conversation. ``draw``: where its randomness comes from."""
 
-    def __init__(
-        self, me: Me, is_member: Callable[[bytes], bool], observers: int, stock: Stock, draw: Draw, now_ms: int
-    ) -> None:
-        self.me = me
+    def __init__(self, ways: Ways, stock: Stock, draw: Draw, now_ms: int) -> None:
+        me = self.me = ways.me
         self.peers: dict[Link, Peer] = {}
         self.conduct = Ledger()
         self.exchange = Exchange(self, stock)
-        self._is_member = is_member
-        self._observers = observers
+        ear = Ear(me.network_id, me.keys.node_id, ways.is_member, now_ms)
+        self.meeting = Meeting(self, me.keys.node_id, self.conduct, draw, ear, ways.announcer)
+        self.meeting.bootstrap(ways.bootstrap)
+        self._observers = ways.observers
         self._draw = draw
         self._now_ms = now_ms
-        self._door = Door(is_member, self._is_graylisted, self._observer_room)
-        self._handlers = _table(self.exchange)
+        self._door = Door(ways.is_member, self._is_graylisted, self._observer_room)
+        self._handlers = _table(self.exchange, self.meeting)
         self._out: list[Output] = []
         self._token = 0
         self._then: dict[int, Callable[[Any, int], None]] = {}
@@ -111,6 +131,10 @@ class Machine:
                 self._received(given)
             case Closed():
                 self._closed(given.link)
+            case DialFailed():
+                self.meeting.book.failed(given.address, now_ms)
+            case Heard():
+                self.meeting.heard(given.host, given.data, now_ms)
             case Appended():
                 self.exchange.appended(given, now_ms)
             case Ingested() | Answered():
@@ -167,6 +191,8 @@ class Machine:
         else:
             handshake = ClientHandshake(self.me, self._door, self._draw, given.server_id)
         dialled = given.server_id is not None
+        if given.server_id is not None:
+            self.meeting.book.answered(given.address, given.server_id, self._now_ms)
         budget = PeerBudget(self._now_ms)
         peer = Peer(given.link, given.address, dialled, handshake, budget, heard_ms=self._now_ms)
         self.peers[given.link] = peer
@@ -177,6 +203,7 @@ class Machine:
         peer = self.peers.pop(link, None)
         if peer is not None and peer.taken is not None:
             self.exchange.left(link)
+            self.meeting.left(peer, self._now_ms)
             self._out.append(Report("left", peer.taken.node_id.hex()))
 
     def _end(self, peer: Peer, reason: str) -> None:
@@ -198,6 +225,8 @@ class Machine:
             self._out.append(Report("malformed", peer.address, str(refusal)))
             if peer.taken is not None:
                 self.blame(peer, "malformed", self._now_ms)
+            else:
+                self.conduct.stranger_fault(host_of(peer.address), self._now_ms)
             if peer.link in self.peers:
                 self._end(peer, "malformed")
         except Refused as refusal:
@@ -268,6 +297,7 @@ class Machine:
         others = sum(other.taken is not None for other in self.peers.values())
         eager = taken.member and (others <= full_mesh_peers or meshed < mesh_peers)
         self.exchange.joined(peer, eager=eager, now_ms=self._now_ms)
+        self.meeting.joined(peer, self._now_ms)
         self._period_ms = reconcile_every_ms
         self._reconcile_ms = min(self._reconcile_ms, self._now_ms + self._period_ms)
 
@@ -276,13 +306,17 @@ class Machine:
     def _due(self) -> None:
         now_ms = self._now_ms
         self.exchange.due(now_ms)
+        targets, datagram = self.meeting.due(now_ms)
+        self._out.extend(Dial(target.address, target.node_id) for target in targets)
+        if datagram is not None:
+            self._out.append(Shout(datagram))
         if self._ping_ms <= now_ms:
             self._ping_ms = now_ms + ping_every_ms
             for peer in list(self.peers.values()):
                 self._ping(peer)
         if self._reconcile_ms <= now_ms:
             self._reconcile()
-        times = (self.exchange.next_ms(), self._ping_ms, self._reconcile_ms)
+        times = (self.exchange.next_ms(), self.meeting.next_ms(now_ms), self._ping_ms, self._reconcile_ms)
         wake_ms = max(now_ms + 1, min(at for at in times if at is not None))
         if wake_ms != self._wake_ms:
             self._wake_ms = wake_ms

@@ -16,7 +16,7 @@ from typing import Any
 from net.proto import values as v
 from net.proto.handshake import Me
 from net.proto.items import Items
-from net.proto.machine import Machine
+from net.proto.machine import Machine, Ways
 from net.proto.message import Standing, Total
 from sel.ingest import Knowledge, Taken, take_in
 from sel.memory import MemoryStore
@@ -67,7 +67,7 @@ class Node:
             self.standing(),
         )
         draw = random.Random(f"{self.name} {self.boots}")
-        self.machine = Machine(me, self._knows, self.observers, stock, draw, self.swarm.now_ms)
+        self.machine = Machine(Ways(me, self._knows, self.observers), stock, draw, self.swarm.now_ms)
 
     def _knows(self, node_id: bytes) -> bool:
         return self.knowledge.network.knows_author(node_id)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import trio
 
-from net.io.ports import LineClosed
+from net.io.ports import DialFailed, Line, LineClosed
 
 
 @dataclass
@@ -43,3 +43,14 @@ def line_pair(client: str, server: str, server_id: bytes) -> tuple[MemoryLine, M
     """The client's end and the server's."""
     up, down = trio.open_memory_channel[bytes](16), trio.open_memory_channel[bytes](16)
     return MemoryLine(server, server_id, up[0], down[1]), MemoryLine(client, None, down[0], up[1])
+
+
+class Nowhere:
+    """Outside of a node that cannot call anybody."""
+
+    async def dial(self, address: str, node_id: bytes | None) -> Line:
+        """Nobody."""
+        raise DialFailed(f"{address}: there is no way")
+
+    async def shout(self, datagram: bytes) -> None:
+        """Unheard."""

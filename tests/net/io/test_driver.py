@@ -13,8 +13,9 @@ import trio
 
 from net.io.driver import Driver, open_driver
 from net.proto.handshake import Me
+from net.proto.machine import Ways
 from sel.guard import AuthorGuard
-from tests.net.io.lines import line_pair
+from tests.net.io.lines import Nowhere, line_pair
 from wattswarm.config import load
 from wattswarm.kernel.contract_draft import contract_from_json, sample_contract
 from wattswarm.kernel.event import Draft
@@ -61,7 +62,9 @@ async def hosts(tmp_path: Path, count: int) -> AsyncIterator[list[Host]]:
             node = await stack.enter_async_context(open_node(load({"state_dir": str(place)}, {}), genesis=genesis))
             me = Me(key, genesis.network_id, number + 1)
             draw = random.Random(number)
-            driver = await stack.enter_async_context(open_driver(SharedLog(node), me, draw, now_ms))
+            shared = SharedLog(node)
+            ways = Ways(me, shared.is_member)
+            driver = await stack.enter_async_context(open_driver(shared, Nowhere(), ways, draw, now_ms))
             opened.append(Host(node, driver))
         yield opened
 
