@@ -147,19 +147,21 @@ async def lacking(database: Database, ids: Sequence[bytes]) -> list[bytes]:
     return [event_id for event_id in ids if event_id not in here]
 
 
-async def wires_of(database: Database, ids: Sequence[bytes]) -> list[Wire]:
-    """The events that are here, live or void, by arrival."""
-    return [(body, signature) for body, signature in await _fetch(database, sql["wires_of"], list(ids))]
+async def wires_of(database: Database, ids: Sequence[bytes], bytes_max: int) -> list[Wire]:
+    """Of the events those that are here, live or void, by arrival: until they have ``bytes_max``, and one at least."""
+    rows = await _fetch(database, sql["wires_of"], list(ids), bytes_max)
+    return [(body, signature) for body, signature in rows]
 
 
-async def span(database: Database, author: bytes, first: int, last: int) -> list[Wire]:
-    """An author's live events from ``first`` to ``last``."""
-    return [(body, signature) for body, signature in await _fetch(database, sql["span"], author, first, last)]
+async def span(database: Database, author: bytes, first: int, last: int, bytes_max: int) -> list[Wire]:
+    """An author's live events from ``first`` to ``last``: until they have ``bytes_max``, and one at least."""
+    rows = await _fetch(database, sql["span"], author, first, last, bytes_max)
+    return [(body, signature) for body, signature in rows]
 
 
-async def certificates_of(database: Database, ids: Sequence[bytes]) -> list[bytes]:
-    """The certificates that are here."""
-    return [row[0] for row in await _fetch(database, sql["certificates_of"], list(ids))]
+async def certificates_of(database: Database, ids: Sequence[bytes], bytes_max: int) -> list[bytes]:
+    """Of the certificates those that are here: until they have ``bytes_max``, and one at least."""
+    return [row[0] for row in await _fetch(database, sql["certificates_of"], list(ids), bytes_max)]
 
 
 async def _fetch(database: Database, query: str, *arguments: Any) -> list[Any]:

@@ -35,13 +35,14 @@ from sel.signatures import bad_signatures
 from wattswarm.kernel.bundle import make_bundle
 from wattswarm.kernel.certificate import Certificate, MembershipCertificate, NotYetKnown, parse_certificate
 from wattswarm.kernel.event import Event, parse
-from wattswarm.kernel.limits import LOCAL_PROTOCOL_VERSION
+from wattswarm.kernel.limits import LOCAL_PROTOCOL_VERSION, certificate_bytes_max
 from wattswarm.kernel.payloads.judge import DecisionFinalized, FinalityVote
 from wattswarm.kernel.refusal import Malformed, Refused
 from wattswarm.node import Node
 
 channel = "wattswarm_log"
 asked_kept_max = 65_536
+answer_bytes_max = 2 << 20
 
 
 def standing_of(head: LogHead) -> Standing:
@@ -174,11 +175,11 @@ class SharedLog:
             case Lacking(ids):
                 return await outlines.lacking(database, ids)
             case EventsOf(ids):
-                return await outlines.wires_of(database, ids)
+                return await outlines.wires_of(database, ids, answer_bytes_max)
             case Span(author, first, last, most):
-                return await outlines.span(database, author, first, min(last, first + most - 1))
+                return await outlines.span(database, author, first, min(last, first + most - 1), answer_bytes_max)
             case CertificatesOf(ids):
-                return await outlines.certificates_of(database, ids)
+                return await outlines.certificates_of(database, ids, certificate_bytes_max)
             case BundleOf(task, epoch):
                 return await self._bundle(task, epoch)
 

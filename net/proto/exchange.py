@@ -181,7 +181,7 @@ class Exchange:
             if peer.link in self.hands.peers:
                 self.gossip.lacks(peer.link, lacking, now_ms)
 
-        self.hands.ask(Lacking(unknown), then)
+        self.hands.ask_for(peer, Lacking(unknown), then)
 
     def on_want(self, peer: Peer, said: m.Want, now_ms: int) -> None:
         """Whoever asks for what was announced gets pushes from now on."""
@@ -194,7 +194,7 @@ class Exchange:
                 self.hands.send(peer, m.Events(tuple(events)), lane=m.BACKFILL)
 
         peer.served_ms = now_ms
-        self.hands.ask(question, then)
+        self.hands.ask_for(peer, question, then)
 
     def on_prune(self, peer: Peer, _said: m.Prune, _now_ms: int) -> None:
         """The other end gets these events on a better way."""
@@ -214,6 +214,8 @@ class Exchange:
 
     def on_frontier_get(self, peer: Peer, _said: m.FrontierGet, now_ms: int) -> None:
         """Say how far each chain goes here; and the other end's frontier is of interest too."""
+        if not peer.budget.take("rounds", 1, now_ms):
+            return
         peer.served_ms = now_ms
         entries = [(author, seq, head) for author, (seq, head) in sorted(self.chains.items())]
         pages = portions(entries, m.frontier_entries_max) or [()]
@@ -250,7 +252,7 @@ class Exchange:
             for number, portion in enumerate(portions, 1):
                 self.hands.send(peer, m.Range(said.author, portion, number < len(portions)))
 
-        self.hands.ask(Span(said.author, said.first_seq, last, backfill_batch_events), then)
+        self.hands.ask_for(peer, Span(said.author, said.first_seq, last, backfill_batch_events), then)
 
     def on_range(self, peer: Peer, said: m.Range, now_ms: int) -> None:
         """A part of what was asked for. What nobody asked for is not taken."""
@@ -288,10 +290,16 @@ class Exchange:
 
     def on_neg_open(self, peer: Peer, said: m.NegOpen, now_ms: int) -> None:
         """The peer compares a set."""
-        self.hands.send(peer, self.sessions.opened(peer.link, said, now_ms))
+        if peer.budget.take("rounds", 1, now_ms):
+            self.hands.send(peer, self.sessions.opened(peer.link, said, now_ms))
+        else:
+            self.hands.send(peer, m.NegErr(said.session, "busy"))
 
     def on_neg_msg(self, peer: Peer, said: m.NegMsg, now_ms: int) -> None:
         """A session goes on, on either side."""
+        if not peer.budget.take("rounds", 1, now_ms):
+            self.hands.send(peer, m.NegErr(said.session, "busy"))
+            return
         reply, found = self.sessions.came(peer.link, said, now_ms)
         if reply is not None:
             self.hands.send(peer, reply)
@@ -313,7 +321,7 @@ class Exchange:
         else:
             self.certificates.announce(peer, found.have)
             self.certificates.fetch(peer, found.need)
-        if found.over and not (found.which == ruling_set and peer.certificates_awaited):
+        if found.over and not (found.which == ruling_set and peer.asked_certificates):
             self._next_stage(peer, found.which, now_ms)
 
     def _next_stage(self, peer: Peer, after: Set, now_ms: int) -> None:

@@ -56,6 +56,7 @@ reconcile_every_ms = 30_000
 reconcile_every_ms_max = 300_000
 full_mesh_peers = 12
 mesh_peers = 6
+questions_a_peer_max = 16
 
 _appending: frozenset[type[m.Message]] = frozenset({m.Events, m.Have, m.Range, m.Frontier, m.CertIds, m.Cert})
 """What an observer may not send: it reads only."""
@@ -158,6 +159,18 @@ class Machine:
     def ask(self, question: Question, then: Callable[[Any, int], None]) -> None:
         """Ask the log; ``then`` gets the answer."""
         self._out.append(Ask(self._remember(then), question))
+
+    def ask_for(self, peer: Peer, question: Question, then: Callable[[Any, int], None]) -> None:
+        """Ask the log on a peer's behalf. Whoever asks for more than a few things at a time is not answered."""
+        if peer.questions >= questions_a_peer_max:
+            return
+        peer.questions += 1
+
+        def answered(answer: Any, now_ms: int) -> None:
+            peer.questions -= 1
+            then(answer, now_ms)
+
+        self.ask(question, answered)
 
     def ingest(self, events: Sequence[m.Wire], certificates: Sequence[bytes], asked: bool, then: Then) -> None:
         """Have events and certificates checked and stored; ``then`` hears what became of them."""

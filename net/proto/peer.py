@@ -5,6 +5,7 @@ Values only; what they lead to is in ``machine`` and ``exchange``.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -31,7 +32,9 @@ class Peer:
     pulling: bool = False
     served_ms: int = 0
     settle_ms: int | None = None
-    certificates_awaited: int = 0
+    questions: int = 0
+    wanted_certificates: deque[bytes] = field(default_factory=deque)
+    asked_certificates: tuple[bytes, ...] = ()
     heard_ms: int = 0
     pinged: list[tuple[int, int]] = field(default_factory=list)
     rtt_ms: int | None = None

@@ -25,16 +25,25 @@ SELECT seq, certificate_id, kind, body FROM certificates WHERE seq > $1 ORDER BY
 SELECT event_id FROM events WHERE event_id = ANY($1::bytea[]);
 
 -- name: wires_of
-SELECT body, signature FROM events WHERE event_id = ANY($1::bytea[]) ORDER BY seq;
+-- As many as fit into $2 bytes, and one at least.
+SELECT body, signature FROM (
+    SELECT seq, body, signature, sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS before
+    FROM events WHERE event_id = ANY($1::bytea[])) e WHERE before < $2 ORDER BY seq;
 
 -- name: span
--- Live events of one chain, ascending.
-SELECT e.body, e.signature FROM events e LEFT JOIN chains c ON c.author = e.author
-WHERE e.author = $1 AND e.author_seq BETWEEN $2 AND $3 AND (c.void_from IS NULL OR e.author_seq < c.void_from)
-ORDER BY e.author_seq;
+-- Live events of one chain, ascending: as many as fit into $4 bytes, and one at least.
+SELECT body, signature FROM (
+    SELECT e.author_seq, e.body, e.signature,
+        sum(octet_length(e.body)) OVER (ORDER BY e.author_seq) - octet_length(e.body) AS before
+    FROM events e LEFT JOIN chains c ON c.author = e.author
+    WHERE e.author = $1 AND e.author_seq BETWEEN $2 AND $3 AND (c.void_from IS NULL OR e.author_seq < c.void_from)
+) e WHERE before < $4 ORDER BY author_seq;
 
 -- name: certificates_of
-SELECT body FROM certificates WHERE certificate_id = ANY($1::bytea[]) ORDER BY seq;
+-- As many as fit into $2 bytes, and one at least.
+SELECT body FROM (
+    SELECT seq, body, sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS before
+    FROM certificates WHERE certificate_id = ANY($1::bytea[])) c WHERE before < $2 ORDER BY seq;
 
 -- name: items_between
 -- What of an author's was known by arrival $4 and lies from $2 to before $3 (null: no end).
