@@ -18,6 +18,7 @@ from sel.postgres import Connection, PostgresStore
 from sel.store import Stale
 from tests.cast import keys_of
 from tests.sel.stores import fresh_database, postgres_contents
+from tests.terms import one_slot
 from tests.world import World
 from wattswarm.kernel.event import Draft, Event
 from wattswarm.kernel.payloads.course import TaskExpired, TaskKilled
@@ -40,7 +41,7 @@ class Hosts:
     statements: list[str]
 
     def creation(self, label: str) -> Draft:
-        return Draft(TaskCreated(self.world.contract(label), self.world.network_id), None, 1)
+        return Draft(TaskCreated(self.world.contract(label, one_slot), self.world.network_id), None, 1)
 
     def claim(self, task: Event, execution: str = "x") -> Draft:
         return Draft(TaskClaimed("propose", execution, self.world.now_ms + 4_000), task.id, 1)
@@ -56,7 +57,7 @@ class Hosts:
 
 @pytest.fixture
 async def hosts(postgres_dsn: str, tmp_path: Path) -> AsyncIterator[Hosts]:
-    world = World.of(1)
+    world = World.of(2)
     AuthorGuard(tmp_path).create()
     async with fresh_database(postgres_dsn) as database, AsyncExitStack() as stack:
         statements: list[str] = []
@@ -126,6 +127,21 @@ async def test_what_another_process_closed_is_closed(hosts: Hosts) -> None:
     assert refusal.value.reason == "task_closed"
     await hosts.one.author(hosts.creation("b"))
     assert [said.kind for said in await hosts.sound()] == ["TASK_CREATED", "TASK_KILLED", "TASK_CREATED"]
+
+
+async def test_what_another_process_heard_from_others_is_known(hosts: Hosts) -> None:
+    """The slot for one proposer is taken by a node elsewhere, whose claim another process took in."""
+    (task,) = await hosts.one.author(hosts.creation("a"))
+    lease = TaskClaimed("propose", "theirs", hosts.world.now_ms + 4_000)
+    await hosts.two.ingest([hosts.world.author("ben", lease, task=task.id)])
+    with pytest.raises(Refused) as refusal:
+        await hosts.one.author(hosts.claim(task))
+    assert refusal.value.reason == "claim_conflict"
+    (other,) = await hosts.one.author(hosts.creation("b"))
+    report = await verify(hosts.database, hosts.world.network, lambda _: None)
+    assert (report.problems, report.events) == ([], 3)
+    assert (await hosts.two.head()).events == 3
+    assert other.author_seq == 1
 
 
 async def test_what_memory_refuses_is_asked_again_of_the_log(hosts: Hosts) -> None:
