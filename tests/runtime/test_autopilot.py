@@ -21,9 +21,10 @@ from wattswarm.kernel.limits import salt_hex_chars_min
 from wattswarm.kernel.payloads import course, work
 from wattswarm.kernel.refusal import Refused
 from wattswarm.kernel.task.fold import TaskState, status
-from wattswarm.runtime.autopilot import Driver, Hands, vote_salt
+from wattswarm.runtime.autopilot import Driver, Hands
 from wattswarm.runtime.contract import ExecuteRequest, ExecuteResponse, GivenRef, VerifyRequest, VerifyResponse
 from wattswarm.runtime.failure import RuntimeFailure
+from wattswarm.runtime.sealed import vote_salt
 
 wide = {"assignment.claim.max_concurrency": {"propose": 1, "verify": 4}}
 
