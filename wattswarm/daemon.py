@@ -28,6 +28,8 @@ from wattswarm.runtime.staff import Staff
 
 _log = logging.getLogger(__name__)
 refresh_s = 30.0
+"""How old the state file may be; what is wrong is said within ``look_s``."""
+look_s = 1.0
 
 
 class Neighbours(Protocol):
@@ -111,10 +113,17 @@ class _Daemon:
     staff: Staff | None = None
     neighbours: Neighbours | None = None
 
+    def alarms(self) -> list[str]:
+        """What goes wrong now, for people."""
+        return [
+            *(self.crew.alarms() if self.crew else ()),
+            *(self.staff.faults() if self.staff else ()),
+            *(self.neighbours.alarms() if self.neighbours else ()),
+        ]
+
     async def say(self, phase: str) -> None:
         """Write the state file. A full disk is told of, and no reason to stop."""
-        neighbours, crew, staff = self.neighbours, self.crew, self.staff
-        alarms = [*(crew.alarms() if crew else ()), *(staff.faults() if staff else ())]
+        neighbours, crew = self.neighbours, self.crew
         self.state = replace(
             self.state,
             phase=phase,
@@ -123,7 +132,7 @@ class _Daemon:
             network_id=self.node.home.genesis.network_id.hex(),
             listen=neighbours.listen if neighbours else "",
             tasks=crew.attended if crew else 0,
-            alarms=[*alarms, *(neighbours.alarms() if neighbours else ())],
+            alarms=self.alarms(),
             peers=neighbours.peers() if neighbours else [],
         )
         try:
@@ -155,5 +164,7 @@ async def _serve(daemon: _Daemon, stop: trio.Event, task_status: trio.TaskStatus
 
 async def _refresh(daemon: _Daemon) -> None:
     while True:
-        await trio.sleep(refresh_s)
+        with trio.move_on_after(refresh_s):
+            while daemon.alarms() == daemon.state.alarms:
+                await trio.sleep(look_s)
         await daemon.say("ready")

@@ -65,8 +65,9 @@ class Staff:
     ``changed`` is called when somebody became able to work, ``freed`` when hands became free.
     """
 
-    def __init__(self, registry: Executors) -> None:
+    def __init__(self, registry: Executors, look_s: float = look_s) -> None:
         self.registry = registry
+        self._look_s = look_s
         self.changed: Callable[[], None] = lambda: None
         self.freed: Callable[[], None] = lambda: None
         self._members: dict[str, _Member] = {}
@@ -78,7 +79,7 @@ class Staff:
         async with trio.open_nursery() as nursery:
             while True:
                 self._follow_registry(nursery)
-                await trio.sleep(look_s)
+                await trio.sleep(self._look_s)
 
     def choose(self, task_type: str) -> Choice:
         """Who may be asked to work on a task of that type: the least busy of those who serve it and are well."""
@@ -187,7 +188,9 @@ class Staff:
     async def _check(self, member: _Member, client: RuntimeClient) -> bool:
         before = member.fault
         report = await client.check()
-        member.fault = "; ".join(fault for fault in report.faults.values() if fault)
+        faults = [fault for fault in report.faults.values() if fault]
+        more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
+        member.fault = faults[0] + more if faults else ""
         about = {"executor": member.registered.name, "url": member.registered.base_url}
         if member.fault:
             if member.fault != before:
