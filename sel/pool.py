@@ -76,7 +76,7 @@ class Database:
             return await self._hop(whole)
 
     async def _take_writer(self) -> Connection:
-        if self._writer is not None and self._writer.is_closed():
+        if self._writer is not None and _lost(self._writer):
             await self.release_writer()
         if self._writer is None:
             self._writer = await self._pool.acquire(timeout=connect_timeout_s)
@@ -131,6 +131,14 @@ class Database:
         except unavailable as error:
             raise StoreUnavailable(_reason(error)) from error
         return result
+
+
+def _lost(connection: Any) -> bool:
+    """Whether a kept connection has ended. One that ends while nobody uses it goes back to its pool by itself."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
 
 
 def _reason(error: BaseException) -> str:

@@ -164,7 +164,7 @@ async def _serve(daemon: _Daemon, stop: trio.Event, task_status: trio.TaskStatus
 
 async def _refresh(daemon: _Daemon) -> None:
     while True:
-        with trio.move_on_after(refresh_s):
-            while daemon.alarms() == daemon.state.alarms:
-                await trio.sleep(look_s)
-        await daemon.say("ready")
+        await trio.sleep(look_s)
+        age_ms = now_ms() - daemon.state.refreshed_at
+        if age_ms >= refresh_s * 1000 or daemon.alarms() != daemon.state.alarms:
+            await daemon.say("ready")
