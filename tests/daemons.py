@@ -12,14 +12,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import trio
+
+from sel import views
 from sel.embedded import EmbeddedPostgres, running
 from tests.sizes import root
+from wattswarm import tasks
+from wattswarm.config import load
 from wattswarm.kernel.contract_draft import sample_contract
+from wattswarm.node import Node, open_node
+
+T = TypeVar("T")
 
 day_ms = 86_400_000
 patience_s = 30.0
@@ -109,17 +117,42 @@ def contract(label: str, **budget: int) -> dict[str, Any]:
     return made
 
 
+def on_node(state_dir: Path, work: Callable[[Node], Awaitable[T]]) -> T:
+    """Do something as the node of a state directory, beside its daemon, in this process."""
+
+    async def whole() -> T:
+        async with open_node(load({"state_dir": str(state_dir)}, {})) as node:
+            return await work(node)
+
+    return trio.run(whole)
+
+
 def submit(state_dir: Path, *documents: dict[str, Any]) -> None:
-    """Submit tasks, each by a command of its own."""
-    for document in documents:
-        file = state_dir.with_suffix(".json")
-        file.write_text(json.dumps(document))
-        wattswarm(state_dir, "task", "submit", str(file))
+    """Submit tasks."""
+
+    async def work(node: Node) -> None:
+        for document in documents:
+            await tasks.submit(node.log, document)
+
+    on_node(state_dir, work)
 
 
 def states(state_dir: Path) -> dict[str, str]:
     """Task label -> state."""
-    return {task["task_id"]: task["state"] for task in wattswarm(state_dir, "task", "list")}
+
+    async def work(node: Node) -> dict[str, str]:
+        return {view.task_id: view.state for view in await views.tasks(node.database)}
+
+    return on_node(state_dir, work)
+
+
+def kinds(state_dir: Path, task: str) -> list[str]:
+    """The kinds of a task's events, in canonical order."""
+
+    async def work(node: Node) -> list[str]:
+        return [event.kind for event in (await node.log.task(await node.log.resolve(task))).events]
+
+    return on_node(state_dir, work)
 
 
 def eventually(happened: Callable[[], bool], what: str = "", within_s: float = patience_s) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sel.liveness import postmaster
-from tests.daemons import Daemon, contract, daemon, eventually, place, states, submit, wattswarm
+from tests.daemons import Daemon, contract, daemon, eventually, kinds, place, states, submit, wattswarm
 from wattswarm.runtime.local import reference_runtime
 
 idle_s = 10.0
@@ -27,10 +27,6 @@ def state_dir() -> Iterator[Path]:
 
 def finalized(state_dir: Path, *labels: str) -> bool:
     return all(states(state_dir).get(label) == "FINALIZED" for label in labels)
-
-
-def kinds(state_dir: Path, task: str) -> list[str]:
-    return [event["kind"] for event in wattswarm(state_dir, "log", "show", "--task", task)]
 
 
 def test_task_that_is_submitted_is_finalized_and_every_byte_of_it_holds(state_dir: Path) -> None:
@@ -102,16 +98,19 @@ def test_twenty_tasks_at_once_all_end(state_dir: Path) -> None:
 
 
 def test_executor_that_hangs_keeps_no_other_task_from_ending(state_dir: Path) -> None:
-    with reference_runtime("--latency-ms", "60000", "--task-types", "slow") as slow, reference_runtime() as quick:
-        with daemon(state_dir) as node:
-            wattswarm(state_dir, "executors", "add", "slow", slow)
-            wattswarm(state_dir, "executors", "add", "quick", quick)
-            hanging = contract("hanging", time_ms=4_000, reuse_verify_time_ms=1_000)
-            hanging["task_type"] = "slow"
-            submit(state_dir, hanging, contract("other"))
-            eventually(lambda: finalized(state_dir, "other"), node.said())
-            eventually(lambda: "TASK_ERROR" in kinds(state_dir, "hanging"), node.said())
-            assert node.stop() == 0
+    with (
+        reference_runtime("--latency-ms", "60000", "--task-types", "slow") as slow,
+        reference_runtime() as quick,
+        daemon(state_dir) as node,
+    ):
+        wattswarm(state_dir, "executors", "add", "slow", slow)
+        wattswarm(state_dir, "executors", "add", "quick", quick)
+        hanging = contract("hanging", time_ms=4_000, reuse_verify_time_ms=1_000)
+        hanging["task_type"] = "slow"
+        submit(state_dir, hanging, contract("other"))
+        eventually(lambda: finalized(state_dir, "other"), node.said())
+        eventually(lambda: "TASK_ERROR" in kinds(state_dir, "hanging"), node.said())
+        assert node.stop() == 0
 
 
 def test_executor_that_dies_is_found_again_when_it_is_back(state_dir: Path) -> None:
@@ -128,7 +127,8 @@ def test_executor_that_dies_is_found_again_when_it_is_back(state_dir: Path) -> N
 def test_second_daemon_is_refused_with_a_clear_line_and_the_first_goes_on(state_dir: Path) -> None:
     with daemon(state_dir) as first:
         second = Daemon(state_dir, wait=False)
-        assert second.process.wait(timeout=30) == 1
+        second.process.communicate(timeout=30)
+        assert second.process.returncode == 1
         assert f"runs already (process {first.process.pid})" in second.said()
         assert "Traceback" not in second.said()
         assert wattswarm(state_dir, "node", "status")["process"] == first.process.pid
