@@ -137,7 +137,7 @@ def _another_round(sight: Sight) -> tuple[str, Whom]:
     lost = f"round {work.attempt} found no quorum"
     if work.attempt >= pins.contract.budget.max_steps:
         return (
-            f"its expiry in {_duration(sight.expiry - sight.now)}: {lost}, and was the last that max_steps allows",
+            f"its expiry in {_duration(sight.expiry - sight.now)}: {lost} and was the last that max_steps allows",
             (),
         )
     committers, enough = pins.membership.having("committer"), pins.membership.third("committer")
@@ -178,8 +178,8 @@ _units = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
 
 
 def _duration(ms: int) -> str:
-    """A length of time in its largest whole unit, rounded up: it is never over before it is said to be."""
+    """A length of time in the largest unit of which it has two, rounded up: it is not over before it is said to be."""
     for size, unit in _units:
-        if ms >= size or unit == "s":
+        if ms >= 2 * size or unit == "s":
             return f"{-(-ms // size)} {unit}"
     raise AssertionError("seconds are the last unit")
