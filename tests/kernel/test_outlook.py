@@ -123,8 +123,6 @@ def test_lost_round_waits_for_committers_and_the_last_one_for_the_end() -> None:
     last.accepts(*last.judge("ada", proposed, "reject"), last.reveal("ada", proposed, "reject"))
     lost = "round 1 found no quorum and was the last that max_steps allows"
     assert said(last) == f"waiting for its expiry in 24 h: {lost}"
-        said(last) == "waiting for its expiry in 24 h: round 1 found no quorum and was the last that max_steps allows"
-    )
 
 
 def test_time_that_ran_out_suspension_and_expiry_are_told() -> None:

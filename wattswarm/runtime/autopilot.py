@@ -83,6 +83,7 @@ class Driver:
         self._stale = self._policy_unknown = True
         self._refused = self._over = False
         self._own: set[bytes] = set()
+        self._meanwhile: set[bytes] | None = None  # what was heard of while something is being authored
         self._wake = trio.Event()
 
     async def drive(self) -> None:
@@ -110,6 +111,9 @@ class Driver:
 
     def heard(self, events: Set[bytes] = frozenset()) -> None:
         """Something about the task arrived: look again. ``events``: the ids, if that is all; own ones are known."""
+        if events and self._meanwhile is not None:
+            self._meanwhile |= events  # perhaps what is being authored: it can be known in a moment
+            return
         if events and events <= self._own:
             self._own -= events
             return
@@ -190,20 +194,25 @@ class Driver:
     async def _author(self, view: View, drafts: Sequence[Draft]) -> None:
         """Author what was tried. A refusal means that the log knows more: look, and think again - once."""
         outcomes = len(self._memory.said)
+        self._meanwhile = set()
         try:
             events = await self.log.author(*drafts)
+            self._own.update(event.id for event in events)
         except Refused:
             if self._refused:
                 raise
             self._refused = self._stale = True
             return
+        finally:
+            heard, self._meanwhile = self._meanwhile, None
+            if heard:
+                self.heard(heard)
         self._refused = False
         del self._memory.said[:outcomes]
         self._take(view, events)
 
     def _take(self, view: View, events: Sequence[Event]) -> None:
         """Own events, on top of the state. What a proof makes of it, the log knows."""
-        self._own.update(event.id for event in events)
         for event in events:
             view.note(event)
             if isinstance(event.payload, judge.DecisionFinalized):
