@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import pytest
@@ -115,18 +115,14 @@ class Workshop:
             return Choice(None, f"nobody serves {task_type}")
         return Choice(hands(self.puppet), "all are busy" if self.busy >= self.places else "")
 
-    @contextmanager
-    def engaged(self, choice: Choice) -> Iterator[None]:
-        if choice.unable:
-            yield
-            return
+    def take(self, choice: Choice) -> None:
+        assert not choice.unable
         self.busy += 1
         self.most = max(self.most, self.busy)
-        try:
-            yield
-        finally:
-            self.busy -= 1
-            self.freed()
+
+    def give_back(self, choice: Choice) -> None:
+        self.busy -= 1
+        self.freed()
 
 
 @asynccontextmanager
@@ -165,8 +161,10 @@ async def test_more_tasks_than_places_end_oldest_first_and_never_too_many_at_onc
             await trio.sleep(60)
         assert {await status_of(log, task) for task in tasks} == {"FINALIZED"}
         assert staff.most == 2
-        waited = [request.task_id for request in puppet.executed[2:]]
-        assert waited == sorted(waited)
+        assert staff.busy == 0
+        executed = [request.task_id for request in puppet.executed]
+        two_by_two = [name for at in range(0, 12, 2) for name in sorted(executed[at : at + 2])]
+        assert two_by_two == sorted(executed), "two work at one time"
 
 
 async def test_slow_executor_keeps_no_decision_from_being_signed(autojump_clock: None) -> None:

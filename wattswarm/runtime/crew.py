@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
@@ -57,7 +57,8 @@ class Workers(Protocol):
 
     async def serve(self) -> None: ...
     def choose(self, task_type: str) -> Choice: ...
-    def engaged(self, choice: Choice) -> AbstractContextManager[None]: ...
+    def take(self, choice: Choice) -> None: ...
+    def give_back(self, choice: Choice) -> None: ...
 
 
 class _Turns:
@@ -87,12 +88,16 @@ class _Turns:
 
 @dataclass(slots=True)
 class _Attended:
-    """A task that is attended to. ``denied``: why no executor could be asked in its last turn, empty if one could."""
+    """A task that is attended to. ``denied``: why no executor could be asked in its last turn, empty if one could.
+
+    ``choice``: who will work on it in its next turn; taken already if they can be asked.
+    """
 
     line: TaskLine
     number: int
     driver: Driver
     denied: str = ""
+    choice: Choice | None = None
     fault: str = ""
     failures: int = 0
 
@@ -204,6 +209,7 @@ class Crew:
         elif line.open and self._takes_part(line):
             attended = _Attended(line, next(self._numbers), Driver(self._log, None, line.task))
             self._attended[line.task] = attended
+            self._choose(attended)
             nursery.start_soon(self._attend, attended, self._turns.ask(attended.number))
 
     def _takes_part(self, line: TaskLine) -> bool:
@@ -242,10 +248,16 @@ class Crew:
         return due_ms
 
     async def _turn(self, attended: _Attended) -> int | None:
-        driver, choice = attended.driver, self._staff.choose(attended.line.task_type)
+        if attended.choice is None or attended.choice.unable:
+            self._choose(attended)
+        driver, choice, attended.choice = attended.driver, attended.choice, None
+        assert choice is not None
         driver.hands, driver.unable = choice.hands, choice.unable
-        with self._staff.engaged(choice):
+        try:
             due_ms = await driver.turn()
+        finally:
+            if not choice.unable:
+                self._staff.give_back(choice)
         held_back = bool(choice.unable) and any(choice.unable in why for why in driver.waits_for)
         attended.denied = choice.unable if held_back else ""
         if len(self._attended) > views_kept_max:
@@ -278,7 +290,7 @@ class Crew:
         if attended.failures:
             await trio.sleep(max(0, due_ms - self._log.clock()) / 1000)
             return
-        if attended.denied and not self._staff.choose(attended.line.task_type).unable:
+        if attended.denied and self._choose(attended):
             return
         driver = attended.driver
         while not driver.pending and (left_ms := due_ms - self._log.clock()) > 0:
@@ -293,13 +305,24 @@ class Crew:
                 attended.driver.stir()
 
     def _next_looks_again(self) -> None:
-        """Hands became free: the oldest task that can use them."""
+        """Hands became free: they are for the oldest task that was denied some."""
         denied = [one for one in self._attended.values() if one.denied and not one.driver.pending]
         types = {one.line.task_type for one in denied}
         servable = {task_type for task_type in types if not self._staff.choose(task_type).unable}
         ready = [one for one in denied if one.line.task_type in servable]
         if ready:
-            min(ready, key=lambda one: one.number).driver.stir()
+            oldest = min(ready, key=lambda one: one.number)
+            if self._choose(oldest):
+                oldest.driver.stir()
+
+    def _choose(self, attended: _Attended) -> bool:
+        """Choose who works on a task in its next turn, and take them; whether there is somebody."""
+        attended.choice = self._staff.choose(attended.line.task_type)
+        if attended.choice.unable:
+            return False
+        self._staff.take(attended.choice)
+        attended.denied = ""
+        return True
 
     def _ring(self) -> None:
         for posted in self._duties:

@@ -8,8 +8,7 @@ again, later and later, until it passes. Knows no task's state and no log.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
@@ -95,19 +94,16 @@ class Staff:
             return Choice(hands, f"executor {name} works on {tasks_max} tasks already")
         return Choice(hands, "", chosen)
 
-    @contextmanager
-    def engaged(self, choice: Choice) -> Iterator[None]:
-        """The chosen one's hands are taken meanwhile."""
-        member = choice.member
-        if member is None:
-            yield
-            return
-        member.busy += 1
-        try:
-            yield
-        finally:
-            member.busy -= 1
-            self.freed()
+    def take(self, choice: Choice) -> None:
+        """One more task for the chosen one."""
+        assert choice.member is not None, "only who can be asked is taken"
+        choice.member.busy += 1
+
+    def give_back(self, choice: Choice) -> None:
+        """One less."""
+        assert choice.member is not None, "only who was taken is given back"
+        choice.member.busy -= 1
+        self.freed()
 
     def faults(self) -> list[str]:
         """What is wrong with the executors, for people."""
