@@ -16,7 +16,7 @@ from sel.liveness import postmaster
 from tests.daemons import Daemon, contract, daemon, eventually, kinds, place, states, submit, wattswarm
 from wattswarm.runtime.local import reference_runtime
 
-idle_s = 10.0
+idle_s = 10.0  # slept in earnest: what idleness costs shows in time that passes
 
 
 @pytest.fixture
