@@ -199,8 +199,9 @@ class Log:
 
         async def work(txn: Txn) -> list[bytes]:
             if len(reference) == 64 and not set(reference) - set("0123456789abcdef"):
-                return list(await txn.streams([bytes.fromhex(reference)]))
-            found = [stream for stream in await txn.labelled(label) if stream.hex().startswith(prefix)]
+                stream = bytes.fromhex(reference)
+                return [] if stream == self.network.network_id else list(await txn.streams([stream]))
+            found = sorted(stream for stream in await txn.labelled(label) if stream.hex().startswith(prefix))
             if len(found) > 1:
                 creations = await txn.events(found)
                 mine = [stream for stream, event in creations.items() if event.author == self.keys.node_id]

@@ -74,6 +74,16 @@ def chain_of(row: Any) -> tuple[bytes, Chain]:
     return author, Chain(chain.Head(seq, event_id, clock, day, events, size), void_from)
 
 
+def locked(row: Sequence[Any], node_id: bytes | None) -> tuple[LogHead, int, dict[bytes, Chain | None]]:
+    """A row of ``lock_head``: totals, their version, and the node's chain (None: it has none yet).
+
+    A chain from before the wait for the lock is not what is committed: it is left out, to be asked for anew.
+    """
+    totals, (version, fresh, *line) = row[:9], row[9:]
+    own = {} if node_id is None or not fresh else {node_id: None if line[0] is None else chain_of(line)[1]}
+    return head_of(totals), version, own
+
+
 def head_arguments(head: LogHead) -> tuple[Any, ...]:
     """A head as the arguments of ``write_batch`` that it stands for."""
     return (
@@ -337,11 +347,10 @@ class PostgresStore:
         async def whole(connection: Connection) -> T:
             async with connection.transaction():
                 row = tuple(await connection.fetchrow(sql["lock_head"], self.node_id))
-                own = chain_of(row[9:17])[1] if row[9] is not None else None
-                known = {} if self.node_id is None else {self.node_id: own}
-                txn = PgTxn(connection, head_of(row[:9]), self.network_id, known)
+                head, version, own = locked(row, self.node_id)
+                txn = PgTxn(connection, head, self.network_id, own)
                 result = await work(txn)
-            self._learn(txn, row[17])
+            self._learn(txn, version)
             return result
 
         return await self.database.run_writing(whole)
@@ -349,11 +358,14 @@ class PostgresStore:
     def _learn(self, txn: PgTxn, version: int) -> None:
         if self.node_id is None:
             return
-        head, own = txn.head, txn.own[self.node_id]
+        head, chains = txn.head, dict(txn.own)
         if txn.written is not None:
             version, head = version + 1, txn.written.head
-            own = txn.written.chains.get(self.node_id, own)
-        self._recall.learn(version, head, own, txn.met.values())
+            chains.update(txn.written.chains)
+        if self.node_id in chains:
+            self._recall.learn(version, head, chains[self.node_id], txn.met.values())
+        else:
+            self._recall.forget()
 
     async def recalled(self, work: Callable[[Txn], Awaitable[T]]) -> T:
         """Author one event with one statement, on what the last transaction of this process left."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
-from sel.postgres import Connection, Database, batch_arguments, columns, head_of, stored_event
+from sel.postgres import Connection, Database, batch_arguments, columns, locked, stored_event
 from sel.projector import facts_of
 from sel.queries import named
 from sel.rows import Changes, LogHead, StreamRow
@@ -40,7 +40,7 @@ async def replay(database: Database, genesis_network: Network, progress: Progres
 
     async def work(connection: Connection) -> LogHead:
         async with connection.transaction():
-            old = head_of(tuple(await connection.fetchrow(log_sql["lock_head"], None))[:9])
+            old, _, _ = locked(tuple(await connection.fetchrow(log_sql["lock_head"], None)), None)
             return await _rebuild(connection, genesis_network, old, progress)
 
     return await database.run(work)

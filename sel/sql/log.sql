@@ -1,8 +1,10 @@
 -- name: lock_head
 -- The writer lock: totals of the log, held until the transaction ends; and one author's chain, if it has one.
+-- A statement that waited for the lock has the locked row as it is now, but all else as it was when it began (PostgreSQL
+-- manual, "Read Committed Isolation Level"): ``fresh`` says whether the chain is of the same moment as the totals.
 SELECT h.seq, h.events, h.events_sum, h.certificates, h.certificates_sum, h.state_root, h.max_hlc, h.parked,
-    h.memberships, c.author, c.seq, c.event_id, c.hlc, c.day, c.day_events, c.day_bytes, c.void_from,
-    h.version
+    h.memberships, h.version, h.version = (SELECT version FROM log_head) AS fresh,
+    c.author, c.seq, c.event_id, c.hlc, c.day, c.day_events, c.day_bytes, c.void_from
 FROM log_head h LEFT JOIN chains c ON c.author = $1 FOR UPDATE OF h;
 
 -- name: read_head

@@ -191,3 +191,21 @@ async def test_an_expired_task_is_closed_in_memory_too(hosts: Hosts) -> None:
     with pytest.raises(Refused):
         await hosts.one.author(Draft(TaskExpired(), task.id, 1))
     assert len(await hosts.sound()) == 2
+
+
+async def test_a_kept_connection_that_ended_while_it_rested_is_replaced(hosts: Hosts) -> None:
+    (task,) = await hosts.one.author(hosts.creation("a"))
+
+    async def end_the_others(connection: Connection) -> None:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND application_name = 'wattswarm writer'"
+        )
+
+    async def name_it(connection: Connection) -> None:
+        await connection.execute("SET application_name = 'wattswarm writer'")
+
+    await hosts.database.run_writing(name_it)
+    await hosts.database.run(end_the_others)
+    await hosts.one.author(hosts.claim(task))
+    assert len(await hosts.sound()) == 2

@@ -1,0 +1,1 @@
+"""The network: what nodes say to each other."""
