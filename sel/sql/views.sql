@@ -73,3 +73,26 @@ SELECT coalesce(max(hlc), 0) FROM events;
 
 -- name: stream_digests
 SELECT stream, digest FROM streams WHERE state IS NOT NULL ORDER BY stream;
+
+-- name: events_since
+-- What arrived after one moment; the writer lock makes seq the order of commits.
+SELECT seq, stream, event_id FROM events WHERE seq > $1 ORDER BY seq LIMIT $2;
+
+-- name: certificates_since
+SELECT seq, stream FROM certificates WHERE seq > $1 ORDER BY seq LIMIT $2;
+
+-- name: last_arrivals
+SELECT coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(seq) FROM certificates), 0);
+
+-- name: open_tasks
+-- Tasks that somebody may have work with, oldest first.
+SELECT stream, label, status, task_type, membership FROM streams
+WHERE label IS NOT NULL AND state IS NOT NULL AND status IN ('OPEN', 'SUSPENDED')
+ORDER BY created_at, stream;
+
+-- name: tasks_among
+SELECT stream, label, status, task_type, membership FROM streams
+WHERE stream = ANY($1::bytea[]) AND label IS NOT NULL AND state IS NOT NULL ORDER BY created_at, stream;
+
+-- name: forked_authors
+SELECT author, void_from FROM chains WHERE void_from IS NOT NULL ORDER BY author;
