@@ -31,6 +31,10 @@ class Ledger:
         self._blocked: OrderedDict[str, int] = OrderedDict()
         self._members_from: Counter[str] = Counter()
 
+    def remembered(self) -> int:
+        """How many nodes and hosts are remembered for something."""
+        return len(self._scores) + len(self._graylist) + len(self._host_faults) + len(self._blocked)
+
     # -- nodes -----------------------------------------------------------------------------------------------------
 
     def note(self, node_id: bytes, deed: Deed, now_ms: int, times: int = 1) -> bool:

@@ -1,7 +1,7 @@
 """Frames: a message as CBOR ``[type, fields…]`` in at most 1 MiB, and back (docs/network.md §4).
 
 What a frame costs is decided before anything is built of it. ``_measure`` walks over the heads of its items: arrays,
-byte strings, texts, integers, booleans and null, of definite length, no more of them than the largest message has,
+byte strings, texts, numbers, booleans and null, of definite length, no more of them than the largest message has,
 and nothing behind them. What it lets through, cbor2 builds and the message's types check. So nesting, tags, bignums,
 maps and lengths that are not there cost a few bytes' reading.
 
@@ -75,7 +75,7 @@ def packed(wires: Iterable[Wire], most: int = push_events_max) -> Iterator[Seque
 
 # -- heads of items (RFC 8949 §3) ----------------------------------------------------------------------------------
 
-_unsigned, _negative, _bytes, _text, _array = 0x00, 0x20, 0x40, 0x60, 0x80
+_unsigned, _bytes, _text, _array = 0x00, 0x40, 0x60, 0x80
 _immediate = range(24)  # a head's low five bits: the argument itself
 _following = {24: 1, 25: 2, 26: 4, 27: 8}  # or how many bytes it has
 
@@ -84,10 +84,10 @@ def _steps() -> tuple[int, ...]:
     """First byte -> the size of the whole item, where that byte alone tells it; else 0."""
     steps = [0] * 256
     for low in _immediate:
-        steps[_unsigned + low] = steps[_negative + low] = 1
+        steps[_unsigned + low] = 1
         steps[_bytes + low] = steps[_text + low] = 1 + low
     for low, width in _following.items():
-        steps[_unsigned + low] = steps[_negative + low] = 1 + width
+        steps[_unsigned + low] = 1 + width
     for constant in (0xF4, 0xF5, 0xF6):  # false, true, null
         steps[constant] = 1
     return tuple(steps)

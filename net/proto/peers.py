@@ -240,12 +240,13 @@ class PeerBook:
         """When ``dial`` may have something new, if nothing happens before; None: not by itself."""
         lacking = self._lacking() > 0
         places = self._places.values()
-        times = [place.dialling_since_ms + dial_ms_max for place in places if place.dialling_since_ms is not None]
+        dials = [place.dialling_since_ms for place in places if place.dialling_since_ms is not None]
+        times = [since_ms + dial_ms_max if since_ms <= now_ms else now_ms for since_ms in dials]
         for place in places:
             wanted = lacking or place.node_id in self._friends
             if wanted and place.due_ms > now_ms and place.dialling_since_ms is None and place.node_id not in self._up:
                 times.append(min(place.due_ms, now_ms + backoff_ms_max))
-        return min(times, default=None)
+        return max(now_ms, min(times)) if times else None
 
     def _ready(self, now_ms: int, busy: set[bytes | None]) -> tuple[list[_Place], list[_Place]]:
         """Places that may be dialled, friends' and others', one a node, those that failed least first."""

@@ -52,11 +52,11 @@ def test_only_a_node_that_was_silent_moved_or_restarted_is_new() -> None:
     listening = ear()
     news = [
         listening.hear(host, datagram(counter=1), now),
-        listening.hear(host, datagram(counter=2), now + 5_000),
+        listening.hear(host, datagram(counter=2), now),
         listening.hear("192.0.2.2", datagram(counter=3), now + 10_000),
         listening.hear("192.0.2.2", datagram(counter=1, boot_id=11), now + 15_000),
-        listening.hear("192.0.2.2", datagram(counter=2, boot_id=11), now + 20_000),
-        listening.hear("192.0.2.2", datagram(counter=3, boot_id=11, time_ms=now + 60_000), now + 60_000),
+        listening.hear("192.0.2.2", datagram(counter=2, boot_id=11, time_ms=now + 45_000), now + 45_000),
+        listening.hear("192.0.2.2", datagram(counter=3, boot_id=11, time_ms=now + 75_001), now + 75_001),
     ]
     assert [one.new for one in news if isinstance(one, Heard)] == [True, False, True, True, False, True]
 
@@ -130,6 +130,7 @@ def test_a_replay_is_never_heard_whenever_it_comes(after_ms: int) -> None:
 
 def test_more_than_512_bytes_are_dropped_unread() -> None:
     assert ear().hear(host, b"\x00" * 513, now) == "too_large"
+    assert ear().hear(host, b"\x00" * 512, now) == "malformed"
 
 
 @pytest.mark.parametrize(
@@ -190,6 +191,8 @@ def test_a_source_has_sixteen_entries() -> None:
     ]
     assert outcomes[16:] == ["source_entries"] * 2
     assert len(listening) == 16
+    stays = datagram(nodes[15], counter=2, time_ms=now + 19_000)
+    assert isinstance(listening.hear(host, stays, now + 19_000), Heard), "who is there stays"
     assert isinstance(listening.hear("192.0.2.2", datagram(nodes[16], counter=2), now + 20_000), Heard)
     later = now + 21_000
     assert isinstance(listening.hear("192.0.2.2", datagram(nodes[0], counter=2, time_ms=later), later), Heard)

@@ -108,4 +108,23 @@ def test_everything_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(ledger.graylisted(node, now) for node in nodes) == 10
     assert sum(ledger.blocked(node.hex(), now) for node in nodes) == 10
     assert sum(ledger.score(node, now) != 0 for node in nodes) == 10
+    assert ledger.remembered() == 40
     assert ledger.graylisted(nodes[-1], now), "the newest are remembered"
+
+
+def test_who_was_quiet_longest_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conduct, "nodes_max", 2)
+    ledger = Ledger()
+    carol = b"c" * 32
+    for node in (alice, bob, alice, carol):
+        ledger.note(node, "malformed", now)
+    assert [ledger.score(node, now) != 0 for node in (alice, bob, carol)] == [True, False, True]
+    assert [ledger.graylisted(node, now) for node in (alice, bob, carol)] == [True, False, True]
+
+
+def test_the_time_for_three_faults_is_ten_minutes() -> None:
+    for last_ms, blocked in ((ten_minutes - 1, True), (ten_minutes, False)):
+        ledger = Ledger()
+        for at in (now, now, now + last_ms):
+            ledger.stranger_fault(host, at)
+        assert ledger.blocked(host, now + last_ms) is blocked

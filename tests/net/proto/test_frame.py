@@ -71,6 +71,7 @@ def test_finality_goes_first_and_backfill_last(message: m.Message, lane: int) ->
 @pytest.mark.parametrize("number", [0, 27, 200, 65_535, 1 << 32, codec.INT_MAX])
 def test_an_unknown_type_is_told_without_a_look_at_the_rest(number: int) -> None:
     assert frame.decode(codec.encode([number, "whatever"])) == frame.Unknown(number)
+    assert frame.decode(codec.encode([number])) == frame.Unknown(number)
     assert frame.decode(codec.encode([number, 0])[:-1] + b"\xff\xff") == frame.Unknown(number)
 
 
@@ -154,7 +155,7 @@ bounds: dict[str, tuple[list[Any], list[Any]]] = {
     "range get negative": ([8, h32, 0, most], [8, h32, -1, most]),
     "range": ([9, h32, [wire] * 256, True], [9, h32, [wire] * 257, True]),
     "neg open session": ([10, u32, 0, b"a"], [10, u32 + 1, 0, b"a"]),
-    "neg open set": ([10, 1, 1, b"a"], [10, 1, 2, b"a"]),
+    "neg open set": ([10, 1, 2, b"a"], [10, 1, 3, b"a"]),
     "neg open empty": ([10, 1, 1, b"a"], [10, 1, 1, b""]),
     "neg msg": ([11, 0, b"a" * m.blob_bytes_max], [11, 0, b"a" * (m.blob_bytes_max + 1)]),
     "neg err": ([12, 0, "a" * 64], [12, 0, "a" * 65]),
@@ -294,6 +295,8 @@ hostile = {
     "declared array": b"\x82\x03\x9b\x7f" + b"\xff" * 7,
     "declared bytes": b"\x82\x0b\x5b\x7f" + b"\xff" * 7,
     "declared text": b"\x82\x18\x1a\x7b\xff" + b"\xff" * 7,
+    "negative": b"\x82\x18\x18\x20",
+    "negative of 64 bits": b"\x82\x18\x18\x3b" + b"\xff" * 8,
     "cut length": b"\x82\x03\x9b\x7f",
     "tag": b"\x82\x18\x18\xc0\x00",
     "bignum": b"\x82\x18\x18\xc2\x5a\x00\x0f\x00\x00" + b"\xff" * 0xF0000,

@@ -1,4 +1,4 @@
-"""Books of places for tests: some that are filled, and how their dials end."""
+"""A book of peers as its tests need one: nodes that are numbers, each at a place of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def place(number: int) -> str:
 
 def book(known: int = 0, source: Source = "stored", seed: int = 1, ledger: Ledger | None = None) -> PeerBook:
     """A book in which ``known`` nodes, numbered from 1, are written."""
-    made = PeerBook(me, ledger or Ledger(), random.Random(seed))
+    made = PeerBook(me, Ledger() if ledger is None else ledger, random.Random(seed))
     for number in range(1, known + 1):
         assert made.learn(place(number), source, node(number))
     return made
