@@ -152,10 +152,10 @@ class Range(_Part, frozen=True, tag=9):
 
 
 class NegOpen(_Part, frozen=True, tag=10):
-    """Begins a reconciliation. ``set``: 0 live events, 1 certificates."""
+    """Begins a reconciliation. ``set``: 0 live events, 1 certificates of membership and forks, 2 decisions."""
 
     session: Uint32
-    set: Literal[0, 1]
+    set: Literal[0, 1, 2]
     message: Blob
 
 

@@ -155,7 +155,7 @@ bounds: dict[str, tuple[list[Any], list[Any]]] = {
     "range get negative": ([8, h32, 0, most], [8, h32, -1, most]),
     "range": ([9, h32, [wire] * 256, True], [9, h32, [wire] * 257, True]),
     "neg open session": ([10, u32, 0, b"a"], [10, u32 + 1, 0, b"a"]),
-    "neg open set": ([10, 1, 1, b"a"], [10, 1, 2, b"a"]),
+    "neg open set": ([10, 1, 2, b"a"], [10, 1, 3, b"a"]),
     "neg open empty": ([10, 1, 1, b"a"], [10, 1, 1, b""]),
     "neg msg": ([11, 0, b"a" * m.blob_bytes_max], [11, 0, b"a" * (m.blob_bytes_max + 1)]),
     "neg err": ([12, 0, "a" * 64], [12, 0, "a" * 65]),
