@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trio
 
-from bench import author, growth, head, import_log
+from bench import author, growth, head, import_log, reconcile
 from bench.figure import Figure
 
 measurements = {
@@ -16,6 +16,7 @@ measurements = {
     "author": author.measure,
     "head": head.measure,
     "growth": growth.measure,
+    "reconcile": reconcile.measure,
 }
 
 

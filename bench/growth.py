@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from statistics import median
 
 import trio
 
-from bench.author import author_one_s
+from bench.author import author_claims
 from bench.figure import Figure
 from bench.import_log import write_log
 from bench.swarm import Swarm
@@ -52,7 +53,7 @@ async def _cost(path: Path, state_dir: Path) -> float:
                 await transfer.import_log(log, file, lambda _: None)
                 head = await _own_head(log)
                 guard.create(head.seq, head.id)
-                return await author_one_s(log, "grown")
+                return median([event_s async for event_s in author_claims(log, "grown")])
 
 
 async def _own_head(log: Log) -> chain.Head:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from sel.pool import open_database
+from sel.pool import Database
 from sel.postgres import Connection
 from wattswarm.kernel import identity
 from wattswarm.kernel.codec import sha256
 
 verify_rounds = 4_000
-insert_rounds = 200
 
 
 def verify_rate() -> float:
@@ -27,18 +28,25 @@ def verify_rate() -> float:
     return best
 
 
-async def insert_commit_s(dsn: str) -> float:
-    """Seconds of one single-row INSERT with its commit, median, on a table like the log's."""
-    async with open_database(dsn) as database:
+async def commit_one(database: Database) -> None:
+    """One single-row INSERT with its commit, of about an event's size, as cheaply as trio can have it done."""
 
-        async def work(connection: Connection) -> float:
-            await connection.execute("CREATE TABLE IF NOT EXISTS bench_rows (id bigserial PRIMARY KEY, body bytea)")
-            times = []
-            for _ in range(insert_rounds):
-                start = time.perf_counter()
-                await connection.execute("INSERT INTO bench_rows (body) VALUES ($1)", b"\x33" * 500)
-                times.append(time.perf_counter() - start)
-            await connection.execute("DROP TABLE bench_rows")
-            return sorted(times)[len(times) // 2]
+    async def work(connection: Connection) -> None:
+        await connection.execute("INSERT INTO bench_rows (body) VALUES ($1)", b"\x33" * 500)
 
-        return await database.run(work)
+    await database.run_writing(work)
+
+
+@asynccontextmanager
+async def row_table(database: Database) -> AsyncIterator[None]:
+    """The table that ``commit_one`` inserts into."""
+
+    async def execute(statement: str) -> None:
+        async def work(connection: Connection) -> None:
+            await connection.execute(statement)
+
+        await database.run(work)
+
+    await execute("CREATE TABLE bench_rows (id bigserial PRIMARY KEY, body bytea)")
+    yield
+    await execute("DROP TABLE bench_rows")

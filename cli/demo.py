@@ -139,7 +139,8 @@ async def _tell_one(view: EventView) -> None:
 
 
 async def _check(node: Node, directory: Path) -> Path:
-    from sel.replay import replay, verify
+    from sel.audit import verify
+    from sel.replay import replay
     from wattswarm.home import write_whole
     from wattswarm.kernel.bundle import make_bundle
 

@@ -165,7 +165,7 @@ async def replay(session: Session) -> None:
 @add(group, "verify", "wattswarm log verify")
 async def verify(session: Session) -> int:
     """Check every hash, signature, chain, certificate and state; name what is not as it should be."""
-    from sel.replay import verify as check
+    from sel.audit import verify as check
 
     async with session.node(make=False) as node:
         with output.progress("verifying", (await node.log.head()).events) as progress:

@@ -1,15 +1,168 @@
-"""``wattswarm node``: this node itself."""
+"""``wattswarm node``: this node itself, and the daemon that runs it in the background."""
 
 from __future__ import annotations
 
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Sized
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli import output
+from cli.node_daemon import daemon_options, serve, words
 from cli.options import Session, add
+from wattswarm.kernel.refusal import Refused
+
+if TYPE_CHECKING:
+    from wattswarm.node import Node
 
 command = group = click.Group("node", help="This node itself.")
+log_name = "node.log"
+log_bytes_max = 8 * 1024 * 1024
+start_s_max = 90.0
+stop_s_max = 35.0
+poll_s = 0.02
+last_lines = 12
+
+
+@add(group, "up", "wattswarm node up")
+@daemon_options
+@click.option("--foreground", is_flag=True, help="stay, and log to stderr, as wattswarm-node does")
+def up(session: Session, flags: dict[str, str | None], foreground: bool) -> int:
+    """Start the daemon in the background, and wait until it is ready."""
+    from wattswarm.presence import daemon_process
+
+    config = session.config(flags)
+    if foreground:
+        return serve(config)
+    runs = daemon_process(config.state_dir)
+    if runs is None:
+        said = _start([*words({**session.flags, **flags})], config.state_dir)
+        output.note(f"the daemon runs as process {daemon_process(config.state_dir)}, its log is {said}")
+    else:
+        output.note(f"a daemon runs already (process {runs})")
+    if session.as_json:
+        output.document({"running": True, "process": daemon_process(config.state_dir)})
+    return 0
+
+
+def _start(flags: list[str], state_dir: Path) -> Path:
+    """Start a daemon of its own session, and read its ready line. Raises ``Refused`` with what it said instead."""
+    log = state_dir / log_name
+    try:
+        state_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if log.exists() and log.stat().st_size > log_bytes_max:
+            log.replace(log.with_suffix(".log.1"))
+        stderr = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Refused("state_dir", f"{log} cannot be written: {error.strerror}") from None
+    said_from = os.fstat(stderr).st_size
+    command = [sys.executable, "-m", "cli.node_daemon", *flags]
+    with os.fdopen(stderr, "wb") as errors:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+        )
+    assert child.stdout is not None
+    try:
+        ready = select.select([child.stdout], [], [], start_s_max)[0] and child.stdout.readline()
+    except BaseException:
+        child.terminate()
+        raise
+    if not ready:
+        child.terminate()
+        raise Refused("daemon_start", f"the daemon did not become ready{_said_last(log, said_from)}")
+    child.returncode = 0  # it goes on without us: nothing here waits for it
+    return log
+
+
+def _said_last(log: Path, said_from: int) -> str:
+    with log.open("rb") as file:
+        file.seek(said_from)
+        lines = file.read().decode("utf-8", "replace").strip().splitlines()[-last_lines:]
+    return "; it said last:\n" + "\n".join(f"  {line}" for line in lines) if lines else ", and said nothing"
+
+
+@add(group, "down", "wattswarm node down")
+def down(session: Session) -> None:
+    """Stop the daemon, and wait until it has closed everything."""
+    from wattswarm.presence import ask_to_stop, daemon_process
+
+    state_dir = session.config().state_dir
+    pid = ask_to_stop(state_dir)
+    if pid is None:
+        output.note(f"no daemon runs in {state_dir}")
+    else:
+        deadline = time.monotonic() + stop_s_max
+        while daemon_process(state_dir) == pid:
+            if time.monotonic() > deadline:
+                raise Refused("daemon_stop", f"the daemon (process {pid}) was asked to stop {stop_s_max:g} s ago")
+            time.sleep(poll_s)
+        output.note(f"stopped (process {pid})")
+    if session.as_json:
+        output.document({"running": False, "stopped": pid})
+
+
+@add(group, "status", "wattswarm node status", "wattswarm node status --json")
+async def status(session: Session) -> None:
+    """Whether the daemon runs, what the log holds, and what is wrong."""
+    async with session.node(make=False) as node:
+        found = await _status(node)
+    if session.as_json:
+        output.document(found)
+        return
+    running = click.style("yes", fg="green") if found["running"] else click.style("no", fg="yellow")
+    lists = {name: _counted(found[name]) for name in ("peers", "forks", "alarms", "peer_protocol_distribution")}
+    shown = {**found, "running": running, **lists}
+    output.fields({name: value for name, value in shown.items() if value is not None})
+    for alarm in found["alarms"]:
+        output.note(click.style(f"! {alarm}", fg="red"))
+
+
+def _counted(entries: Sized) -> str:
+    return str(len(entries)) if entries else "none"
+
+
+async def _status(node: Node) -> dict[str, Any]:
+    from cli.log import totals
+    from sel.views import forks
+    from wattswarm.kernel.limits import LOCAL_PROTOCOL_VERSION
+    from wattswarm.presence import daemon_process, read_state
+    from wattswarm.recovery import diagnose
+
+    pid, said = daemon_process(node.home.path), read_state(node.home.path)
+    head, guard = totals(node, await node.log.head()), await diagnose(node.log, node.guard)
+    alarms = [guard.why] if guard.needed else []
+    if pid is None and said is not None:
+        alarms.append(f"the last daemon (process {said.pid}) ended without saying so")
+    peers = said.peers if pid is not None and said is not None else []
+    versions = [str(peer["protocol_version"]) for peer in peers if "protocol_version" in peer]
+    now = said if pid is not None else None
+    return {
+        "running": pid is not None,
+        "process": pid,
+        "phase": now.phase if now else None,
+        "started_at": output.moment(now.started_at) if now else None,
+        "listen": (now.listen or None) if now else None,
+        "autopilot": now.autopilot if now else None,
+        "open_tasks": now.tasks if now else None,
+        "node_id": head["node_id"],
+        "network_id": head["network_id"],
+        "local_protocol_version": LOCAL_PROTOCOL_VERSION,
+        "peer_protocol_distribution": {each: versions.count(each) for each in sorted(set(versions))},
+        "head": head["seq"],
+        "events": head["events"],
+        "fingerprint": head["fingerprint"],
+        "state_root": head["state_root"],
+        "peers": peers,
+        "forks": await forks(node.database),
+        "alarms": [*alarms, *(now.alarms if now else ())],
+    }
 
 
 @add(group, "recover", "wattswarm node recover --yes")

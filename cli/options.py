@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -26,12 +26,15 @@ class Session:
     as_json: bool
     verbose: bool
 
-    def config(self) -> Config:
-        """The configuration under these options; what the program says of itself follows it from here on."""
+    def config(self, more: Mapping[str, str | None] | None = None) -> Config:
+        """The configuration under these options, and ``more`` flags of a command.
+
+        What the program says of itself follows it from here on.
+        """
         from wattswarm.config import load
         from wattswarm.logs import configure
 
-        config = load(self.flags)
+        config = load({**self.flags, **(more or {})})
         configure(config)
         return config
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 command = group = click.Group("task", help="Tasks: write, submit, follow, steer.")
 day_ms = 86_400_000
+look_again_s = 1.0
+"""A deadline passes without an event: what a task waits for may change with time alone."""
 final_states = {"FINALIZED", "EXPIRED", "STOPPED", "KILLED", "FORKED"}
 task_file = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
@@ -92,7 +95,11 @@ async def decision(session: Session, task: str) -> None:
     from wattswarm import tasks
 
     async with session.node(make=False) as node:
-        found = tasks.decision(await node.log.task(await node.log.resolve(task)))
+        record = await node.log.task(await node.log.resolve(task))
+        found = tasks.decision(record)
+        waits = tasks.waits_for(record, node.log.clock())
+    if waits:
+        found["waits_for"] = waits
     if session.as_json:
         output.document(found)
         return
@@ -110,21 +117,44 @@ def _plain(value: Any) -> str:
 @click.argument("task")
 @click.option("--once", is_flag=True, help="print the state as it is, and end")
 async def watch(session: Session, task: str, once: bool) -> None:
-    """Follow a task until it ends."""
+    """Follow a task until it ends: how far it is, what it waits for, and for whom."""
+    import trio
+
     from wattswarm import tasks
 
     async with session.node(make=False) as node:
         stream = await node.log.resolve(task)
+        _note_who_works(session)
         async with node.database.listen("wattswarm_log") as news:
             shown = None
             while True:
-                found = tasks.watch_view(await node.log.task(stream))
-                if found != shown:
+                record = await node.log.task(stream)
+                found = tasks.watch_view(record, node.log.clock())
+                if shown is None or _apart_from_time(found) != _apart_from_time(shown):
                     _print_watch(session, found)
                     shown = found
                 if once or found["state"] in final_states:
                     return
-                await news.receive()
+                with trio.move_on_after(look_again_s):
+                    await news.receive()
+
+
+def _note_who_works(session: Session) -> None:
+    """What keeps this node itself from doing its part."""
+    from wattswarm.presence import daemon_process, read_state
+
+    state_dir = session.config().state_dir
+    said = read_state(state_dir)
+    if daemon_process(state_dir) is None:
+        output.note("no daemon runs here, so this node does nothing by itself: `wattswarm node up` starts it")
+    elif said is not None:
+        for alarm in said.alarms:
+            output.note(f"the daemon reports: {alarm}")
+
+
+def _apart_from_time(found: dict[str, Any]) -> dict[str, Any]:
+    """What is worth a new line: not that a deadline came nearer."""
+    return {**found, "waits_for": re.sub(r"(in|for) \d+ (d|h|min|s)\b", "", found.get("waits_for", ""))}
 
 
 def _print_watch(session: Session, found: dict[str, Any]) -> None:
@@ -143,6 +173,8 @@ def _print_watch(session: Session, found: dict[str, Any]) -> None:
     elif found["finalized_candidate_id"]:
         text += f"  candidate {found['finalized_candidate_id']}"
     click.echo(text)
+    if "waits_for" in found:
+        click.echo(f"    {found['waits_for']}")
     sys.stdout.flush()
 
 
@@ -205,7 +237,7 @@ def _halt_command(how: str, help_text: str) -> None:
 
         async with session.node(make=False) as node:
             authored = await tasks.halt(node.log, task, how, reason)
-            found = tasks.watch_view(await node.log.task(authored.stream))
+            found = tasks.watch_view(await node.log.task(authored.stream), node.log.clock())
         if session.as_json:
             output.document({"event_id": authored.id.hex(), **found})
         else:

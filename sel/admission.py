@@ -19,10 +19,12 @@ from wattswarm.kernel.certificate import (
     ForkCertificate,
     MembershipCertificate,
     NotYetKnown,
+    fork_counts,
+    fork_id,
     parse_certificate,
     verify_certificate,
 )
-from wattswarm.kernel.event import Event, parse
+from wattswarm.kernel.event import Event
 from wattswarm.kernel.membership import Network
 from wattswarm.kernel.payloads.govern import MembershipUpdated
 from wattswarm.kernel.refusal import Refused
@@ -187,8 +189,7 @@ class Admission:
                 await self._turn_away(event, event.author_seq)
 
     async def _logged(self, event_id: bytes) -> Event:
-        body, signature = (await self.txn.wires([event_id]))[event_id]
-        return parse(body, signature, self.network.network_id)
+        return (await self.txn.events([event_id]))[event_id]
 
     async def _retry_parked(self, due: Iterable[bytes]) -> None:
         """Place what waited for a chain that moved, for the clock, or for an author to become known, until all rest."""
@@ -216,7 +217,8 @@ class Admission:
     async def take_certificate(self, certificate: Certificate) -> Refused | None:
         """Add a certificate to the set, with all that follows. Returns why not, if it does not hold.
 
-        One that names a membership version or an author not known yet waits until it is.
+        One that names a membership version or an author not known yet waits until it is. A fork where its author is
+        void already changes nothing and is not kept: a forked key cannot fill the log with forks.
         """
         if await self.holds(certificate.id):
             return None
@@ -227,11 +229,15 @@ class Admission:
             return refusal
         except Refused as refusal:
             return refusal
+        if isinstance(certificate, ForkCertificate):
+            line = await self.chain_of(certificate.author)
+            if line.voids(certificate.seq):
+                return None
         self.certificates[certificate.id] = certificate
         self.head.add_certificate(certificate.id)
         match certificate:
             case ForkCertificate():
-                await self._void(certificate.author, certificate.seq)
+                await self._void(certificate.author, certificate.seq, self.network.until(certificate.author))
             case MembershipCertificate():
                 await self._new_membership(certificate)
             case DecisionCertificate():
@@ -250,16 +256,23 @@ class Admission:
         self.refold.add(self.network.network_id)
         self.refold.update(await self.txn.streams_pinning(certificate.id))
         for node, until in version.until.items():
-            await self._void(node, until + 1)
+            await self._void(node, until + 1, None)
         for parked in waiting.values():
             await self.take_certificate(parked)
 
-    async def _void(self, author: bytes, first_seq: int) -> None:
-        """Every event of ``author`` from ``first_seq`` on leaves the set."""
+    async def _void(self, author: bytes, first_seq: int, until: int | None) -> None:
+        """Every event of ``author`` from ``first_seq`` on leaves the set, and the fork that voided less.
+
+        ``until``: where the author's membership was known to end before.
+        """
         await self._load_chains({author})
         line = self.chains[author]
         end = line.void_from
-        if end is not None and end <= first_seq:
+        if end is not None and end < first_seq:
+            return
+        if end is not None and fork_counts(end, end, until):
+            await self._retire_fork(author, end)
+        if end == first_seq:
             return
         line.void_from = first_seq
         self._chain_moved(author)
@@ -272,6 +285,13 @@ class Admission:
                 self.witnesses[event.stream].append(event)
         if line.head.seq >= first_seq:
             await self._leave(author, first_seq, end)
+
+    async def _retire_fork(self, author: bytes, seq: int) -> None:
+        """The fork at ``seq``, if that is what voided the author so far, counts no more."""
+        certificate_id = fork_id(author, seq)
+        if await self.holds(certificate_id):
+            self.head.drop_certificate(certificate_id)
+            self.certificates.pop(certificate_id, None)
 
     async def _leave(self, author: bytes, first_seq: int, end: int | None) -> None:
         """Uncount logged events of seqs ``first_seq`` to before ``end``; set the chain's head back below them."""

@@ -7,6 +7,7 @@ guard is told before the commit. A batch holds the requests of many callers; eac
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from sel.admission import Admission
 from sel.ingest import Knowledge, changes_of
 from sel.projector import Projector
 from sel.rows import VoteRow
-from sel.store import Txn
+from sel.store import Stale, Store, Txn
 from wattswarm.kernel import chain, event, hlc, limits
 from wattswarm.kernel.certificate import Certificate, MembershipCertificate
 from wattswarm.kernel.event import Draft, Event
@@ -41,6 +42,9 @@ class Guard(Protocol):
 
     def seal(self, base_seq: int, base_id: bytes | None, batch: Sequence[Event]) -> None:
         """Make the signed bytes of the batch durable, before its commit."""
+
+    def withdraw(self) -> None:
+        """Take back the batch sealed last: it is certain that it was not committed."""
 
 
 class ClockBehind(Refused):
@@ -75,6 +79,38 @@ class Author:
     clock: Callable[[], int]
 
 
+async def author_batch(store: Store, knowledge: Knowledge, author: Author, requests: Sequence[Request]) -> None:
+    """Author a batch of requests in one transaction, each accepted or refused by itself.
+
+    One event alone is first tried on what this process remembers of the log (``sel.recall``). What that refuses is
+    asked again under the lock: only how the log is counts.
+    """
+    if (
+        len(requests) == 1
+        and len(requests[0].drafts) == 1
+        and await _author_recalled(store, knowledge, author, requests[0])
+    ):
+        return
+
+    async def work(txn: Txn) -> None:
+        await write_own(txn, knowledge, author, requests)
+
+    await store.transact(work)
+
+
+async def _author_recalled(store: Store, knowledge: Knowledge, author: Author, request: Request) -> bool:
+    async def work(txn: Txn) -> None:
+        await write_own(txn, knowledge, author, [request])
+
+    with suppress(Stale, Refused):
+        await store.recalled(work)
+        return True
+    if request.sealed:
+        author.guard.withdraw()
+    request.result, request.sealed = None, False
+    return False
+
+
 async def write_own(txn: Txn, knowledge: Knowledge, author: Author, requests: Sequence[Request]) -> None:
     """Author a batch of requests in one transaction; each is accepted or refused by itself.
 
@@ -87,6 +123,8 @@ async def write_own(txn: Txn, knowledge: Knowledge, author: Author, requests: Se
         event.parse(body, signature, admission.network.network_id)
         for body, signature in author.guard.confirm(base.seq, base.id)
     ]
+    if unfinished and not txn.locked:
+        raise Stale
     await admission.take(unfinished, _announced(requests, author.keys.node_id))
     if line.void_from is not None:
         raise Refused(
@@ -105,6 +143,8 @@ async def write_own(txn: Txn, knowledge: Knowledge, author: Author, requests: Se
         try:
             request.result = await batch.add(request.drafts)
         except Refused as refusal:
+            if not txn.locked:
+                raise
             request.result = refusal
     if batch.events:
         author.guard.seal(base.seq, base.id, [*unfinished, *batch.events])

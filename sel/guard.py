@@ -57,6 +57,7 @@ class AuthorGuard:
         self.path = state_dir / file_name
         self._fd: int | None = None
         self._slot: Slot | None = None
+        self._header = b""
 
     def __enter__(self) -> AuthorGuard:
         return self
@@ -101,7 +102,7 @@ class AuthorGuard:
 
         Raises ``Refused`` when this node must not author, saying why and what to do.
         """
-        slot = self._slot = self._read()
+        slot = self._read()
         if slot.inode != os.fstat(self._open()).st_ino:
             raise Refused(
                 "guard_copied",
@@ -125,6 +126,12 @@ class AuthorGuard:
         assert self._slot is not None, "confirm comes before seal"
         wires = tuple((event.body, event.signature) for event in batch)
         self._write(Slot(self._slot.generation + 1, self._slot.inode, base_seq, base_id, wires))
+
+    def withdraw(self) -> None:
+        """Take back the batch sealed last, which the database has said for certain that it did not store."""
+        assert self._slot is not None, "a batch was sealed"
+        slot = self._slot
+        self._write(Slot(slot.generation + 1, slot.inode, slot.base_seq, slot.base_id, ()))
 
     def newest(self) -> Slot | None:
         """What the file says, whatever it is worth; None if it is missing or damaged."""
@@ -166,25 +173,36 @@ class AuthorGuard:
         return self._fd
 
     def _read(self) -> Slot:
-        """The newest whole slot."""
+        """The newest whole slot; its content is read only if it is not the one that this process met last."""
         fd = self._open()
-        slots = [slot for slot in (_load(fd, 0), _load(fd, 1)) if slot is not None]
-        if not slots:
-            raise Refused("guard_damaged", f"{self.path} holds no whole slot. {recover_hint}")
-        return max(slots, key=lambda slot: slot.generation)
+        headers = [os.pread(fd, header.size, index * slot_bytes_max) for index in (0, 1)]
+        for index in sorted((0, 1), key=lambda index: _generation(headers[index]), reverse=True):
+            if self._slot is None or headers[index] != self._header:
+                slot = _load(fd, index)
+                if slot is None:
+                    continue
+                self._slot, self._header = slot, headers[index]
+            return self._slot
+        raise Refused("guard_damaged", f"{self.path} holds no whole slot. {recover_hint}")
 
     def _write(self, slot: Slot) -> None:
-        _store(self._open(), slot)
+        self._header = _store(self._open(), slot)
         self._slot = slot
 
 
-def _store(fd: int, slot: Slot) -> None:
+def _generation(head: bytes) -> int:
+    return header.unpack(head)[1] if len(head) == header.size else 0
+
+
+def _store(fd: int, slot: Slot) -> bytes:
+    """Write a slot in its place; returns its header, which names it."""
     content = codec.encode([slot.base_seq, slot.base_id, [list(wire) for wire in slot.batch]])
     assert len(content) + header.size <= slot_bytes_max, "a batch fits its slot"
     numbers = struct.pack("<QQQ", slot.generation, slot.inode, len(content))
     head = header.pack(magic, slot.generation, slot.inode, len(content), codec.sha256(numbers + content))
     os.pwrite(fd, head + content, (slot.generation % 2) * slot_bytes_max)
     os.fdatasync(fd)
+    return head
 
 
 def _load(fd: int, index: int) -> Slot | None:

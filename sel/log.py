@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from sel.authoring import Author, ClockBehind, Guard, Request, write_own
+from sel.authoring import Author, ClockBehind, Guard, Request, author_batch
 from sel.errors import StoreError, StoreUnavailable
 from sel.ingest import Knowledge, Taken, take_in
 from sel.lifetimes import single_error
@@ -23,7 +23,7 @@ from sel.rows import LogHead, StreamRow
 from sel.store import Store, Txn
 from wattswarm.kernel import governance
 from wattswarm.kernel.certificate import Certificate, DecisionCertificate, parse_certificate
-from wattswarm.kernel.event import Draft, Event, parse
+from wattswarm.kernel.event import Draft, Event
 from wattswarm.kernel.identity import Keypair
 from wattswarm.kernel.membership import Network
 from wattswarm.kernel.refusal import Refused
@@ -172,12 +172,7 @@ class Log:
 
         async def attempt() -> None:
             sealed = any(request.sealed for request in requests)
-            todo = () if sealed else requests
-
-            async def work(txn: Txn) -> None:
-                await write_own(txn, self._knowledge, self._author, todo)
-
-            await self.store.transact(work)
+            await author_batch(self.store, self._knowledge, self._author, () if sealed else requests)
 
         await self._persist(attempt)
 
@@ -204,13 +199,12 @@ class Log:
 
         async def work(txn: Txn) -> list[bytes]:
             if len(reference) == 64 and not set(reference) - set("0123456789abcdef"):
-                return list(await txn.streams([bytes.fromhex(reference)]))
-            found = [stream for stream in await txn.labelled(label) if stream.hex().startswith(prefix)]
+                stream = bytes.fromhex(reference)
+                return [] if stream == self.network.network_id else list(await txn.streams([stream]))
+            found = sorted(stream for stream in await txn.labelled(label) if stream.hex().startswith(prefix))
             if len(found) > 1:
-                wires = await txn.wires(found)
-                mine = [
-                    s for s, wire in wires.items() if parse(*wire, self.network.network_id).author == self.keys.node_id
-                ]
+                creations = await txn.events(found)
+                mine = [stream for stream, event in creations.items() if event.author == self.keys.node_id]
                 found = mine if len(mine) == 1 else found
             return found
 

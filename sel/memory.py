@@ -46,6 +46,10 @@ class MemoryStore:
         """Run ``work``; its ``write`` is all or nothing, and it never waits, so it is never interleaved."""
         return await work(MemoryTxn(self))
 
+    async def recalled(self, work: Callable[[Txn], Awaitable[T]]) -> T:
+        """The same: memory is how the log is."""
+        return await self.transact(work)
+
     async def read(self, work: Callable[[Txn], Awaitable[T]]) -> T:
         """Run ``work`` for reading."""
         return await work(MemoryTxn(self))
@@ -68,6 +72,8 @@ class MemoryStore:
 class MemoryTxn:
     """``sel.store.Txn`` over a ``MemoryStore``."""
 
+    locked = True
+
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
         self.head = store.head
@@ -79,9 +85,9 @@ class MemoryTxn:
     async def ids_at(self, places: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], bytes]:
         return {place: self.store.places[place] for place in places if place in self.store.places}
 
-    async def wires(self, ids: Collection[bytes]) -> dict[bytes, Wire]:
+    async def events(self, ids: Collection[bytes]) -> dict[bytes, Event]:
         found = {event_id: self.store.event(event_id) for event_id in ids}
-        return {event_id: (event.body, event.signature) for event_id, event in found.items() if event is not None}
+        return {event_id: event for event_id, event in found.items() if event is not None}
 
     async def ids_between(self, author: bytes, first_seq: int, end_seq: int | None) -> list[tuple[bytes, bytes]]:
         found = []
@@ -219,3 +225,7 @@ class MemoryGuard:
     def seal(self, base_seq: int, base_id: bytes | None, batch: Sequence[Event]) -> None:
         """Remember the batch in flight."""
         self._sealed = (base_seq, base_id, tuple((event.body, event.signature) for event in batch))
+
+    def withdraw(self) -> None:
+        """The batch in flight is not to be."""
+        self._sealed = (*self._sealed[:2], ())

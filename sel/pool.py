@@ -46,6 +46,8 @@ class Database:
         self._pool = pool
         self._revive = revive
         self._loop = loop
+        self._writer: Any = None
+        self._writing = trio.Lock()
         self.dsn = dsn
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
@@ -56,6 +58,36 @@ class Database:
                 return await work(connection)
 
         return await self._hop(whole)
+
+    async def run_writing(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Like ``run``, one after the other, on a connection that is kept: taking one costs more than a round trip."""
+
+        async def whole() -> T:
+            connection = await self._take_writer()
+            try:
+                return await work(connection)
+            except (Refused, StoreCorrupt):
+                raise
+            except BaseException:
+                await self.release_writer()
+                raise
+
+        async with self._writing:
+            return await self._hop(whole)
+
+    async def _take_writer(self) -> Connection:
+        if self._writer is not None and _lost(self._writer):
+            await self.release_writer()
+        if self._writer is None:
+            self._writer = await self._pool.acquire(timeout=connect_timeout_s)
+        connection: Connection = self._writer
+        return connection
+
+    async def release_writer(self) -> None:
+        """Give the kept connection back (on the asyncio side)."""
+        connection, self._writer = self._writer, None
+        if connection is not None:
+            await self._pool.release(connection)
 
     async def recover(self) -> None:
         """After ``StoreUnavailable``: bring an embedded server back, if there is one of ours."""
@@ -99,6 +131,14 @@ class Database:
         except unavailable as error:
             raise StoreUnavailable(_reason(error)) from error
         return result
+
+
+def _lost(connection: Any) -> bool:
+    """Whether a kept connection has ended. One that ends while nobody uses it goes back to its pool by itself."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
 
 
 def _reason(error: BaseException) -> str:
@@ -146,8 +186,14 @@ async def open_database(dsn: str, revive: Callable[[], None] | None = None) -> A
                 raise StoreUnavailable(f"the database refuses the login: {error}") from error
             except (*unavailable, ValueError) as error:
                 raise StoreUnavailable(_reason(error)) from error
+            database = Database(pool, loop, dsn, revive)
+
+            async def end() -> None:
+                await database.release_writer()
+                await pool.close()
+
             try:
-                yield Database(pool, loop, dsn, revive)
+                yield database
             finally:
                 with trio.CancelScope(shield=True), trio.move_on_after(5):
-                    await trio_asyncio.aio_as_trio(pool.close, loop=loop)()
+                    await trio_asyncio.aio_as_trio(end, loop=loop)()

@@ -10,16 +10,21 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
+from sel.errors import StoreCorrupt, StoreUnavailable
 from sel.queries import named
+from sel.recall import Addition, Recall, RecalledTxn
 from sel.rows import Chain, Changes, LogHead, Parked, StreamRow
-from sel.store import Txn, Wire
+from sel.store import Stale, Txn
 from wattswarm.kernel import chain, limits
 from wattswarm.kernel.codec import sha256
-from wattswarm.kernel.event import Event, parse
+from wattswarm.kernel.event import Event, parse_known
+from wattswarm.kernel.refusal import Malformed
 from wattswarm.kernel.verdict import Verdict
 
 T = TypeVar("T")
 sql = named("log")
+copy_events_min = 64  # fewer are cheaper in the one statement than COPY's round trip
+event_columns = ("seq", "event_id", "author", "author_seq", "stream", "epoch", "hlc", "kind", "body", "signature")
 parked_max = (
     ("orphan", limits.parked_orphans_max),
     ("early", limits.parked_early_max),
@@ -34,6 +39,7 @@ class Connection(Protocol):
     async def fetchrow(self, query: str, *args: Any) -> Any: ...
     async def fetchval(self, query: str, *args: Any) -> Any: ...
     async def execute(self, query: str, *args: Any) -> str: ...
+    async def copy_records_to_table(self, table: str, *, records: Any, columns: Sequence[str]) -> str: ...
     def cursor(self, query: str, *args: Any, prefetch: int | None = None) -> Any: ...
     def transaction(self, *, isolation: Any = None, readonly: bool = False) -> AbstractAsyncContextManager[Any]: ...
 
@@ -66,6 +72,16 @@ def chain_of(row: Any) -> tuple[bytes, Chain]:
     """A row of ``chains`` as its author and value."""
     author, seq, event_id, clock, day, events, size, void_from = row
     return author, Chain(chain.Head(seq, event_id, clock, day, events, size), void_from)
+
+
+def locked(row: Sequence[Any], node_id: bytes | None) -> tuple[LogHead, int, dict[bytes, Chain | None]]:
+    """A row of ``lock_head``: totals, their version, and the node's chain (None: it has none yet).
+
+    A chain from before the wait for the lock is not what is committed: it is left out, to be asked for anew.
+    """
+    totals, (version, fresh, *line) = row[:9], row[9:]
+    own = {} if node_id is None or not fresh else {node_id: None if line[0] is None else chain_of(line)[1]}
+    return head_of(totals), version, own
 
 
 def head_arguments(head: LogHead) -> tuple[Any, ...]:
@@ -126,15 +142,17 @@ def stream_row(row: StreamRow) -> tuple[Any, ...]:
     return (row.stream, row.state, row.digest, *last, row.awaits, row.unproven, *about)
 
 
-def batch_arguments(changes: Changes, first_seq: int) -> list[Any]:
-    """A transaction's additions as the arguments of ``write_batch``; new events are numbered from ``first_seq``."""
-    chains = [
-        (author, at.seq, at.id, at.hlc, at.day, at.day_events, at.day_bytes, line.void_from)
-        for author, line in changes.chains.items()
-        for at in (line.head,)
-    ]
+def chain_row(author: bytes, line: Chain) -> tuple[Any, ...]:
+    """A chain as a row of ``chains``."""
+    at = line.head
+    return (author, at.seq, at.id, at.hlc, at.day, at.day_events, at.day_bytes, line.void_from)
+
+
+def batch_arguments(changes: Changes, event_rows: Sequence[Sequence[Any]]) -> list[Any]:
+    """A transaction's additions as the arguments of ``write_batch``, but for the events: these are the rows given."""
+    chains = [chain_row(author, line) for author, line in changes.chains.items()]
     return [
-        *columns((event_row(seq, event) for seq, event in enumerate(changes.events, first_seq)), 10),
+        *columns(event_rows, 10),
         *columns(((cert.id, cert.kind, cert.stream, cert.wire()) for cert in changes.certificates), 4),
         *columns(chains, 8),
         *columns(map(stream_row, changes.streams), 16),
@@ -145,14 +163,38 @@ def batch_arguments(changes: Changes, first_seq: int) -> list[Any]:
     ]
 
 
+def stored_event(network_id: bytes, event_id: bytes, body: bytes, signature: bytes) -> Event:
+    """The event of a row, whose id answers for its bytes. Raises ``StoreCorrupt`` if it does not."""
+    try:
+        return parse_known(event_id, body, signature, network_id)
+    except Malformed as refusal:
+        raise StoreCorrupt(f"{refusal}: a row of the log was changed. `wattswarm log verify` names it.") from None
+
+
+def addition_arguments(added: Addition) -> list[Any]:
+    """One event with what it changes as the arguments of ``append_one``."""
+    return [
+        *head_arguments(added.head),
+        added.version,
+        *event_row(added.head.seq, added.event),
+        *chain_row(added.event.author, added.chain),
+        *stream_row(added.stream),
+        added.label,
+        str(added.head.seq),
+    ]
+
+
 class Database(Protocol):
     """What runs work on a connection (``sel.pool.Database``)."""
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T: ...
+    async def run_writing(self, work: Callable[[Connection], Awaitable[T]]) -> T: ...
 
 
 class PgTxn:
     """One write transaction on a connection that has just taken the writer lock."""
+
+    locked = True
 
     def __init__(
         self, connection: Connection, head: LogHead, network_id: bytes, own: Mapping[bytes, Chain | None] | None = None
@@ -161,6 +203,8 @@ class PgTxn:
         self.head = head
         self.network_id = network_id
         self.own = own or {}
+        self.met: dict[bytes, StreamRow] = {}
+        self.written: Changes | None = None
 
     async def chains(self, authors: Collection[bytes]) -> dict[bytes, Chain]:
         known = {author: self.own[author] for author in authors if author in self.own}
@@ -172,9 +216,9 @@ class PgTxn:
         rows = await self.connection.fetch(sql["ids_at"], *columns(places, 2))
         return {(author, seq): event_id for author, seq, event_id in rows}
 
-    async def wires(self, ids: Collection[bytes]) -> dict[bytes, Wire]:
-        rows = await self.connection.fetch(sql["wires"], list(ids))
-        return {event_id: (body, signature) for event_id, body, signature in rows}
+    async def events(self, ids: Collection[bytes]) -> dict[bytes, Event]:
+        rows = await self.connection.fetch(sql["events_by_id"], list(ids))
+        return {row[0]: stored_event(self.network_id, *row) for row in rows}
 
     async def ids_between(self, author: bytes, first_seq: int, end_seq: int | None) -> list[tuple[bytes, bytes]]:
         rows = await self.connection.fetch(sql["ids_between"], author, first_seq, end_seq)
@@ -182,7 +226,7 @@ class PgTxn:
 
     async def streams(self, streams: Collection[bytes]) -> dict[bytes, StreamRow]:
         rows = await self.connection.fetch(sql["streams"], list(streams))
-        return {
+        found = {
             row[0]: StreamRow(
                 row[0],
                 row[1],
@@ -194,6 +238,8 @@ class PgTxn:
             )
             for row in rows
         }
+        self.met.update(found)
+        return found
 
     async def stream_events(self, streams: Collection[bytes]) -> dict[bytes, list[Event]]:
         return await self._events("stream_events", streams)
@@ -203,8 +249,8 @@ class PgTxn:
 
     async def _events(self, query: str, streams: Collection[bytes]) -> dict[bytes, list[Event]]:
         found: dict[bytes, list[Event]] = defaultdict(list)
-        for stream, body, signature in await self.connection.fetch(sql[query], list(streams)):
-            found[stream].append(parse(body, signature, self.network_id))
+        for stream, *said in await self.connection.fetch(sql[query], list(streams)):
+            found[stream].append(stored_event(self.network_id, *said))
         return found
 
     async def stream_certificates(self, streams: Collection[bytes]) -> dict[bytes, list[bytes]]:
@@ -231,7 +277,7 @@ class PgTxn:
 
     async def parked_of(self, authors: Collection[bytes]) -> list[Parked]:
         rows = await self.connection.fetch(sql["parked_of"], list(authors))
-        return [Parked(parse(body, signature, self.network_id), why, due) for why, due, body, signature in rows]
+        return [Parked(stored_event(self.network_id, *said), why, due) for why, due, *said in rows]
 
     async def due_authors(self, now_ms: int) -> list[bytes]:
         return [row[0] for row in await self.connection.fetch(sql["due_authors"], now_ms)]
@@ -253,7 +299,14 @@ class PgTxn:
             head.parked = await self.connection.fetchval(sql["count_parked"])
         if changes.park_certificates or changes.unpark_certificates:
             await self._write_parked_certificates(changes)
-        await self.connection.execute(sql["write_batch"], *batch_arguments(changes, self.head.seq + 1))
+        numbered = enumerate(changes.events, self.head.seq + 1)
+        rows = [event_row(seq, event) for seq, event in numbered]
+        if len(rows) >= copy_events_min:
+            await self.connection.copy_records_to_table("events", records=rows, columns=event_columns)
+            rows = []
+        await self.connection.execute(sql["write_batch"], *batch_arguments(changes, rows))
+        self.met.update({row.stream: row for row in changes.streams})
+        self.written = changes
 
     async def _write_parked(self, changes: Changes) -> None:
         execute = self.connection.execute
@@ -286,6 +339,7 @@ class PostgresStore:
         self.database = database
         self.network_id = network_id
         self.node_id = node_id
+        self._recall = Recall()
 
     async def transact(self, work: Callable[[Txn], Awaitable[T]]) -> T:
         """One transaction that holds the row lock on ``log_head``."""
@@ -293,11 +347,44 @@ class PostgresStore:
         async def whole(connection: Connection) -> T:
             async with connection.transaction():
                 row = tuple(await connection.fetchrow(sql["lock_head"], self.node_id))
-                own = chain_of(row[9:])[1] if row[9] is not None else None
-                known = {} if self.node_id is None else {self.node_id: own}
-                return await work(PgTxn(connection, head_of(row[:9]), self.network_id, known))
+                head, version, own = locked(row, self.node_id)
+                txn = PgTxn(connection, head, self.network_id, own)
+                result = await work(txn)
+            self._learn(txn, version)
+            return result
 
-        return await self.database.run(whole)
+        return await self.database.run_writing(whole)
+
+    def _learn(self, txn: PgTxn, version: int) -> None:
+        if self.node_id is None:
+            return
+        head, chains = txn.head, dict(txn.own)
+        if txn.written is not None:
+            version, head = version + 1, txn.written.head
+            chains.update(txn.written.chains)
+        if self.node_id in chains:
+            self._recall.learn(version, head, chains[self.node_id], txn.met.values())
+        else:
+            self._recall.forget()
+
+    async def recalled(self, work: Callable[[Txn], Awaitable[T]]) -> T:
+        """Author one event with one statement, on what the last transaction of this process left."""
+        if self.node_id is None:
+            raise Stale
+        try:
+            return await work(RecalledTxn(self._recall, self.node_id, self._append))
+        except (Stale, StoreUnavailable):
+            self._recall.forget()
+            raise
+
+    async def _append(self, added: Addition) -> bool:
+        async def work(connection: Connection) -> bool:
+            return await connection.fetchrow(sql["append_one"], *addition_arguments(added)) is not None
+
+        stored = await self.database.run_writing(work)
+        if stored:
+            self._recall.learn(added.version + 1, added.head, added.chain, [added.stream])
+        return stored
 
     async def read(self, work: Callable[[Txn], Awaitable[T]]) -> T:
         """One read-only snapshot."""

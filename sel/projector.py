@@ -14,7 +14,7 @@ from sel.rows import StreamRow, TaskFacts
 from wattswarm.kernel import finality, governance, stream
 from wattswarm.kernel.certificate import Certificate, DecisionCertificate, parse_certificate
 from wattswarm.kernel.codec import sha256
-from wattswarm.kernel.event import Event, parse
+from wattswarm.kernel.event import Event
 from wattswarm.kernel.payloads.judge import DecisionFinalized
 from wattswarm.kernel.payloads.work import CandidateProposed, TaskCreated
 from wattswarm.kernel.stream import Folded
@@ -140,10 +140,10 @@ class Projector:
         network = self.admission.network
         found = {name: self.pins[name] for name in names if name in self.pins}
         wanted = [name for name in names if name not in found and name != network.network_id]
-        wires = await self.txn.wires(wanted) if wanted else {}
-        for name, (body, signature) in wires.items():
-            found[name] = task_fold.pin_task(parse(body, signature, network.network_id), network)
-        orphaned = [name for name in wanted if name not in wires]
+        creations = await self.txn.events(wanted) if wanted else {}
+        for name, creation in creations.items():
+            found[name] = task_fold.pin_task(creation, network)
+        orphaned = [name for name in wanted if name not in creations]
         for name, certificates in (await self.txn.stream_certificates(orphaned) if orphaned else {}).items():
             decision = parse_certificate(certificates[0], network)
             assert isinstance(decision, DecisionCertificate), "a task's stream has decision certificates only"

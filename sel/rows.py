@@ -64,6 +64,11 @@ class LogHead:
         self.certificates += 1
         self.certificates_sum = (self.certificates_sum + id_as_number(certificate_id)) % sum_modulus
 
+    def drop_certificate(self, certificate_id: bytes) -> None:
+        """Uncount a fork that another mark made idle."""
+        self.certificates -= 1
+        self.certificates_sum = (self.certificates_sum - id_as_number(certificate_id)) % sum_modulus
+
     def swap_root(self, stream: bytes, old: bytes | None, new: bytes | None) -> None:
         """Replace a stream's digest in the state root; None: the stream is outside the root."""
         if old is not None:

@@ -18,10 +18,19 @@ T = TypeVar("T")
 Wire = tuple[bytes, bytes]
 
 
+class Stale(Exception):
+    """What this process remembers of the log does not do: ask again under the lock."""
+
+
 class Txn(Protocol):
-    """One write transaction. It holds the log's writer lock; ``head`` is the locked row (do not mutate: copy)."""
+    """One write transaction; ``head`` is the totals that it begins at (do not mutate: copy).
+
+    ``locked``: it holds the log's writer lock, so what it answers is how the log is. Without it (``Store.recalled``)
+    what it answers is how the log was, and any answer may be ``Stale``.
+    """
 
     head: LogHead
+    locked: bool
 
     async def chains(self, authors: Collection[bytes]) -> dict[bytes, Chain]:
         """The chains of those of ``authors`` that have one."""
@@ -29,8 +38,8 @@ class Txn(Protocol):
     async def ids_at(self, places: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], bytes]:
         """(author, author_seq) -> event id of the logged events at those places."""
 
-    async def wires(self, ids: Collection[bytes]) -> dict[bytes, Wire]:
-        """Event id -> (body, signature) of logged events, live or void."""
+    async def events(self, ids: Collection[bytes]) -> dict[bytes, Event]:
+        """Logged events by id, live or void."""
 
     async def ids_between(self, author: bytes, first_seq: int, end_seq: int | None) -> list[tuple[bytes, bytes]]:
         """(event id, stream) of the author's logged events with first_seq <= seq < end_seq (None: no end)."""
@@ -85,6 +94,12 @@ class Store(Protocol):
         """Run ``work`` under the writer lock and commit, or roll back and raise.
 
         Raises ``StoreUnavailable`` when the database is gone; then the transaction may or may not be committed.
+        """
+
+    async def recalled(self, work: Callable[[Txn], Awaitable[T]]) -> T:
+        """Run ``work``, which authors one event, on what this process last saw of the log, without the lock.
+
+        Raises ``Stale``, with nothing written, if that is not enough, or not how the log is any more.
         """
 
     async def read(self, work: Callable[[Txn], Awaitable[T]]) -> T:

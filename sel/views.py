@@ -130,3 +130,12 @@ async def tasks(database: Database, status: str | None = None, limit: int = page
         TaskView(stream.hex(), label, state, epoch, task_type, creator.hex(), created_at, expiry_ms)
         for stream, label, state, epoch, task_type, creator, created_at, expiry_ms in await database.run(work)
     ]
+
+
+async def forks(database: Database) -> list[dict[str, Any]]:
+    """Authors that signed two chains, and from which event on nothing of theirs counts."""
+
+    async def work(connection: Connection) -> list[Any]:
+        return await connection.fetch(sql["forked_authors"])
+
+    return [{"author": author.hex(), "void_from": void_from} for author, void_from in await database.run(work)]

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from sel.authoring import Author, Request, write_own
+from sel.authoring import Author, Request, author_batch
 from sel.ingest import Knowledge, Taken, take_in
 from sel.projector import facts_of
 from sel.rows import Chain, LogHead, Outcome, Parked, StreamRow
 from sel.store import Store, Txn
-from wattswarm.kernel import chain, limits, stream
+from wattswarm.kernel import chain, codec, limits, stream
 from wattswarm.kernel.certificate import (
     Certificate,
     DecisionCertificate,
@@ -50,6 +50,20 @@ class Contents:
     parked_certificates: list[bytes]
     votes: dict[tuple[bytes, int], bytes]
 
+    def counted(self) -> list[bytes]:
+        """The ids of the certificates that are part of the set: of forks those that void what nothing else does."""
+        versions = [
+            cert.update.version for cert in self.certificates.values() if isinstance(cert, MembershipCertificate)
+        ]
+        ends = {bytes.fromhex(node): until for version in versions for node, until in version.until.items()}
+        forks = [cert for cert in self.certificates.values() if isinstance(cert, ForkCertificate)]
+        idle = [
+            fork.id
+            for fork in forks
+            if fork.seq > min([ends.get(fork.author, fork.seq), *(o.seq for o in forks if o.author == fork.author)])
+        ]
+        return [one for one in self.certificates if one not in idle]
+
     def live(self) -> list[Event]:
         """The events that count, by arrival."""
         return [said for said in self.events if not self.chains[said.author].voids(said.author_seq)]
@@ -62,14 +76,18 @@ class FakeGuard:
     sealed: list[tuple[int, bytes | None, list[Event]]] = field(default_factory=list)
     unfinished: Sequence[tuple[bytes, bytes]] = ()
 
-    def confirm(self, _seq: int, _event_id: bytes | None) -> Sequence[tuple[bytes, bytes]]:
-        """What a crash left to be inserted, once."""
-        unfinished, self.unfinished = self.unfinished, ()
-        return unfinished
+    def confirm(self, seq: int, _event_id: bytes | None) -> Sequence[tuple[bytes, bytes]]:
+        """What a crash left to be inserted, until it is."""
+        left = bool(self.unfinished) and codec.decode(self.unfinished[0][0])[3] == seq + 1
+        return self.unfinished if left else ()
 
     def seal(self, base_seq: int, base_id: bytes | None, batch: Sequence[Event]) -> None:
         """Remember the batch."""
         self.sealed.append((base_seq, base_id, list(batch)))
+
+    def withdraw(self) -> None:
+        """The batch was not stored."""
+        self.sealed.pop()
 
 
 class Subject:
@@ -113,12 +131,7 @@ class Subject:
     async def author(self, keys: Keypair, *requests: Sequence[Draft]) -> list[Request]:
         """One transaction of authoring, and a look at everything."""
         asked = [Request(drafts) for drafts in requests]
-        author = Author(keys, self.guard, lambda: self.now_ms)
-
-        async def work(txn: Txn) -> None:
-            await write_own(txn, self.knowledge, author, asked)
-
-        await self.store.transact(work)
+        await author_batch(self.store, self.knowledge, Author(keys, self.guard, lambda: self.now_ms), asked)
         await self.check()
         return asked
 
@@ -142,7 +155,7 @@ def assert_consistent(contents: Contents, network: Network, now_ms: int) -> None
     head = contents.head
     assert head.seq == len(contents.events)
     assert (head.events, head.events_sum) == _fingerprint(said.id for said in live)
-    assert (head.certificates, head.certificates_sum) == _fingerprint(contents.certificates)
+    assert (head.certificates, head.certificates_sum) == _fingerprint(contents.counted())
     assert head.memberships == len(network.versions) - 1
     assert head.max_hlc == max((said.hlc for said in contents.events), default=0)
     _check_parked(contents, network, voids, now_ms)

@@ -231,6 +231,27 @@ def _offer_again(play: Play, name: str, candidate: Event, at_ms: int) -> Event:
     return play.story.say(name, work.CandidateProposed(proposal(candidate)), at_ms)
 
 
+def twins(play: Play, name: str) -> tuple[Say, ...]:
+    """Two candidates of one id and output, evidence for one of them, and another output after all."""
+    story, other = play.story, {"answer": "other"}
+    return (
+        _to(story.claim, name, execution="twin"),
+        partial(_twin, play, name, "first"),
+        partial(_twin, play, name, "second"),
+        _to(story.add_evidence, name, "twin", execution="twin", digests=[digest_of("more")]),
+        _to(story.propose, name, "third", execution="twin", output=other, digests=[digest_of("third")]),
+    )
+
+
+def _twin(play: Play, name: str, which: str, at_ms: int) -> Event:
+    digests = [digest_of(f"{which} of {play.story.task.hex()}")]
+    candidate = play.story.propose(
+        name, "twin", execution="twin", output={"answer": "twin"}, digests=digests, at_ms=at_ms
+    )
+    play.candidates.append(candidate)
+    return candidate
+
+
 def _reveal(play: Play, name: str, candidate: Event, vote: Literal["approve", "reject"], at_ms: int) -> Event:
     said = play.story.reveal(name, candidate, vote, at_ms=at_ms)
     play.reveals.append(said)

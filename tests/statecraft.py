@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from msgspec import structs
 
-from tests.cast import Roles, everything, keys_of, names
+from tests.cast import Roles, everything, hash_of, keys_of, names
 from tests.world import World
-from wattswarm.kernel.certificate import Certificate, MembershipCertificate
+from wattswarm.kernel import finality
+from wattswarm.kernel.certificate import Certificate, DecisionCertificate, MembershipCertificate
 from wattswarm.kernel.event import Event
 from wattswarm.kernel.membership import Phase, next_version, signed_bytes, version_hash
 from wattswarm.kernel.payloads import govern
@@ -41,6 +42,16 @@ def advise(world: World, name: str, how: int, moment: Moment) -> list[Event]:
     )
     chosen = steps[:4] if how % 16 >= 12 else (steps[how % len(steps)],)
     return [world.author(name, step, at_ms=moment(name)) for step in chosen]
+
+
+def wilful_certificate(world: World, creation: Event, candidate: Event) -> DecisionCertificate:
+    """A decision about a task that its own creation is refused for: finalizers may sign what they want."""
+    version = world.network.current
+    said = finality.statement(world.network_id, version.hash, creation.id, 1, hash_of(candidate))
+    signers = sorted(name for name in names if version.has(world.node(name), "finalizer"))
+    proof = finality.make_proof(version, {world.node(name): finality.sign(keys_of(name), said) for name in signers})
+    assert proof is not None
+    return DecisionCertificate(creation, candidate, 1, proof)
 
 
 def dissent(world: World, name: str, how: int, moment: Moment) -> list[Event]:

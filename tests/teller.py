@@ -12,8 +12,8 @@ from itertools import islice
 
 from tests.cast import day_ms, fork_of, hash_of, names, step_ms
 from tests.foreign import foreign
-from tests.moves import Play, Say, live_leases, sensible, wild_moves
-from tests.statecraft import advise, change_members, dissent
+from tests.moves import Play, Say, live_leases, sensible, twins, wild_moves
+from tests.statecraft import advise, change_members, dissent, wilful_certificate
 from tests.story import Story
 from tests.terms import casts, terms, wrong_terms
 from tests.world import World
@@ -183,6 +183,14 @@ class Teller:
         self.speak(play, name, lambda at_ms: story.decide(name, other, at_ms=at_ms))
         self.speak(play, name, lambda at_ms: story.vote_finality(name, other, at_ms=at_ms))
 
+    def twin(self, who: int, what: int, how: int) -> None:
+        """Somebody proposes two candidates that are hard to tell apart, at one moment, and speaks of them on."""
+        play = self.play(who)
+        proposers = play.having("proposer")
+        name = proposers[what % len(proposers)]
+        for say in twins(play, name)[: 2 + how % 4]:
+            self.speak(play, name, say, 6)
+
     def create(self, who: int, what: int = 0, how: int = 0) -> None:
         """A task, with a label of its own or somebody else's."""
         if len(self.plays) >= plays_max:
@@ -210,6 +218,10 @@ class Teller:
         creation = self.world.create_task(name, changes=changes, membership=membership, at_ms=at_ms)
         claim = work.TaskClaimed("propose", "x", self.world.now_ms + 1_000)
         self.hear(creation, self.world.author(name, claim, task=creation.id, at_ms=self.moment(name)))
+        if how % 4 == 1:
+            candidate = work.CandidateProposed(work.Candidate("c", "x", {"answer": "x"}, [], []))
+            proposed = self.world.author(name, candidate, task=creation.id, at_ms=self.moment(name))
+            self.hear(proposed, wilful_certificate(self.world, creation, proposed))
 
     def wait(self, who: int, what: int, how: int) -> None:
         """Time passes; days only now and then."""
@@ -331,6 +343,7 @@ verbs: tuple[Verb, ...] = (
     Teller.prophesy,
     Teller.certificate,
     Teller.contend,
+    Teller.twin,
     Teller.babble,
 )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wattswarm.config import Setting, load
+from wattswarm.config import Setting, Udp, load
 from wattswarm.kernel.refusal import Refused
 
 
@@ -18,12 +18,43 @@ def write(path: Path, text: str) -> dict[str, str | None]:
 def test_defaults_are_an_embedded_server_in_the_working_directory() -> None:
     config = load({}, {})
     assert (config.state_dir, config.pg_url) == (Path(".wattswarm"), None)
-    assert set(config.settings.values()) == {
-        Setting(".wattswarm", "default"),
-        Setting(None, "default"),
-        Setting("info", "default"),
-        Setting("console", "default"),
-    }
+    assert {setting.origin for setting in config.settings.values()} == {"default"}
+
+
+def test_daemon_takes_part_and_listens_on_loopback_by_default_and_announces_nothing() -> None:
+    config = load({}, {})
+    assert (config.listen, config.advertise, config.bootstrap) == ("127.0.0.1:0", (), ())
+    assert config.udp == Udp(enabled=False, mode="multicast", addr="239.255.42.99", port=37931)
+    assert (config.autopilot, config.observers) == (True, None)
+
+
+def test_address_of_announcements_follows_their_mode() -> None:
+    environment = {"WATTSWARM_UDP_ANNOUNCE_MODE": "broadcast", "WATTSWARM_UDP_ANNOUNCE_ENABLED": "yes"}
+    assert load({}, environment).udp == Udp(enabled=True, mode="broadcast", addr="255.255.255.255", port=37931)
+
+
+def test_file_may_use_the_types_of_its_language(tmp_path: Path) -> None:
+    flags = write(tmp_path, 'autopilot = false\nobservers = 3\nbootstrap = ["a.example:1", "[::1]:2"]')
+    config = load(flags, {})
+    assert (config.autopilot, config.observers, config.bootstrap) == (False, 3, ("a.example:1", "[::1]:2"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("WATTSWARM_LISTEN", "7700", "host:port"),
+        ("WATTSWARM_LISTEN", "127.0.0.1:77000", "host:port"),
+        ("WATTSWARM_BOOTSTRAP", "a.example:1,b.example", "host:port"),
+        ("WATTSWARM_UDP_ANNOUNCE_ENABLED", "perhaps", "true or false"),
+        ("WATTSWARM_UDP_ANNOUNCE_PORT", "-1", "a number"),
+        ("WATTSWARM_UDP_ANNOUNCE_MODE", "anycast", "multicast, broadcast"),
+        ("WATTSWARM_OBSERVERS", "many", "a number"),
+    ],
+)
+def test_wrong_value_is_refused_with_what_was_expected(variable: str, value: str, expected: str) -> None:
+    with pytest.raises(Refused) as refused:
+        load({}, {variable: value})
+    assert all(part in str(refused.value) for part in (variable, value, expected))
 
 
 def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:

@@ -38,6 +38,14 @@ def test_second_use_finds_the_same_node(tmp_path: Path) -> None:
     assert first.genesis.network_id == second.genesis.network_id
 
 
+def test_a_directory_of_another_network_is_refused(tmp_path: Path) -> None:
+    own = make(tmp_path)
+    other = local_genesis(keys_of("eve"), genesis_ms)
+    with pytest.raises(Refused, match=f"belongs to network {own.genesis.network_id.hex()[:16]}.*--state-dir"):
+        open_home(tmp_path, genesis_ms, other)
+    assert open_home(tmp_path, genesis_ms, own.genesis).keys.node_id == own.keys.node_id
+
+
 def test_those_who_begin_at_once_agree(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda at: open_home(tmp_path, genesis_ms + at), range(16)))

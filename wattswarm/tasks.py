@@ -16,6 +16,7 @@ from wattswarm.kernel.certificate import DecisionCertificate
 from wattswarm.kernel.contract import parse_contract
 from wattswarm.kernel.contract_draft import contract_from_json, decidability_warnings
 from wattswarm.kernel.event import Draft, Event
+from wattswarm.kernel.intents.outlook import outlook
 from wattswarm.kernel.membership import Membership
 from wattswarm.kernel.payloads.course import TaskFeedbackReported, TaskKilled, TaskStopped, TaskSuspended
 from wattswarm.kernel.payloads.work import CandidateProposed, TaskCreated
@@ -116,11 +117,19 @@ def candidate_events(record: TaskRecord) -> Mapping[bytes, Event]:
     }
 
 
-def watch_view(record: TaskRecord) -> dict[str, Any]:
-    """What ``task watch`` shows."""
+def watch_view(record: TaskRecord, now_ms: int) -> dict[str, Any]:
+    """What ``task watch`` shows. ``waits_for``: a sentence, as long as the task goes on."""
     found = decision(record)
     names = ("task_id", "state", "committed_candidate_id", "finalized_candidate_id", "epoch")
-    return {**{name: found[name] for name in names}, **({"progress": found["progress"]} if "progress" in found else {})}
+    waits = waits_for(record, now_ms)
+    more = {"progress": found.get("progress"), "waits_for": waits}
+    return {**{name: found[name] for name in names}, **{name: value for name, value in more.items() if value}}
+
+
+def waits_for(record: TaskRecord, now_ms: int) -> str:
+    """What the task waits for, and for whom; empty if it is over."""
+    assert record.folded.pins is not None
+    return outlook(_state(record), record.folded.pins, now_ms)
 
 
 def read_document(content: bytes, name: str) -> object:

@@ -98,11 +98,12 @@ class Buckets(Generic[Key]):
 
 # -- a peer's ------------------------------------------------------------------------------------------------------
 
-Good = Literal["bytes", "checks", "haves", "addresses", "relations"]
+Good = Literal["bytes", "checks", "haves", "rounds", "addresses", "relations"]
 allowances: Final[dict[Good, Rate]] = {
     "bytes": Rate(2 << 20, 1_000, 4 << 20),
     "checks": Rate(500, 1_000, 1_000),
     "haves": Rate(200, 1_000, 400),
+    "rounds": Rate(8, 1_000, 64),
     "addresses": Rate(32, minute_ms, 32),
     "relations": Rate(1, minute_ms, 1),
 }

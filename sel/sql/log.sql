@@ -1,7 +1,10 @@
 -- name: lock_head
 -- The writer lock: totals of the log, held until the transaction ends; and one author's chain, if it has one.
+-- A statement that waited for the lock has the locked row as it is now, but all else as it was when it began (PostgreSQL
+-- manual, "Read Committed Isolation Level"): ``fresh`` says whether the chain is of the same moment as the totals.
 SELECT h.seq, h.events, h.events_sum, h.certificates, h.certificates_sum, h.state_root, h.max_hlc, h.parked,
-    h.memberships, c.author, c.seq, c.event_id, c.hlc, c.day, c.day_events, c.day_bytes, c.void_from
+    h.memberships, h.version, h.version = (SELECT version FROM log_head) AS fresh,
+    c.author, c.seq, c.event_id, c.hlc, c.day, c.day_events, c.day_bytes, c.void_from
 FROM log_head h LEFT JOIN chains c ON c.author = $1 FOR UPDATE OF h;
 
 -- name: read_head
@@ -23,7 +26,7 @@ SELECT e.author, e.author_seq, e.event_id
 FROM unnest($1::bytea[], $2::bigint[]) AS place (author, author_seq)
 JOIN events e ON e.author = place.author AND e.author_seq = place.author_seq;
 
--- name: wires
+-- name: events_by_id
 SELECT event_id, body, signature FROM events WHERE event_id = ANY($1::bytea[]);
 
 -- name: ids_between
@@ -35,13 +38,13 @@ SELECT stream, state, digest, last_epoch, last_hlc, last_id, awaits, unproven
 FROM streams WHERE stream = ANY($1::bytea[]);
 
 -- name: stream_events
-SELECT e.stream, e.body, e.signature
+SELECT e.stream, e.event_id, e.body, e.signature
 FROM events e LEFT JOIN chains c ON c.author = e.author
 WHERE e.stream = ANY($1::bytea[]) AND (c.void_from IS NULL OR e.author_seq < c.void_from)
 ORDER BY e.epoch, e.hlc, e.event_id;
 
 -- name: void_events
-SELECT e.stream, e.body, e.signature
+SELECT e.stream, e.event_id, e.body, e.signature
 FROM events e JOIN chains c ON c.author = e.author
 WHERE e.stream = ANY($1::bytea[]) AND e.author_seq >= c.void_from;
 
@@ -70,7 +73,7 @@ DELETE FROM parked_certificates WHERE seq IN (SELECT seq FROM parked_certificate
 SELECT stream FROM streams WHERE awaits = $1;
 
 -- name: parked_of
-SELECT why, due_ms, body, signature FROM parked WHERE author = ANY($1::bytea[]) ORDER BY author, author_seq;
+SELECT why, due_ms, event_id, body, signature FROM parked WHERE author = ANY($1::bytea[]) ORDER BY author, author_seq;
 
 -- name: due_authors
 SELECT DISTINCT author FROM parked WHERE why = 'early' AND due_ms <= $1;
@@ -110,6 +113,38 @@ DELETE FROM verdicts WHERE stream = ANY($1::bytea[]);
 -- name: scan
 SELECT seq, body, signature FROM events WHERE seq >= $1 ORDER BY seq LIMIT $2;
 
+-- name: append_one
+-- One event of this node's on top of the log as it was at version $10: no row comes back if that is not how it is any
+-- more, or if the label $45 is taken, and then nothing was written.
+WITH new_head AS (
+    UPDATE log_head SET seq = $1, events = $2, events_sum = $3, certificates = $4, certificates_sum = $5,
+        state_root = $6, max_hlc = $7, parked = $8, memberships = $9, version = version + 1
+    WHERE version = $10 AND NOT EXISTS (SELECT FROM streams WHERE label = $45)
+    RETURNING version
+), new_event AS (
+    INSERT INTO events (seq, event_id, author, author_seq, stream, epoch, hlc, kind, body, signature)
+    SELECT $11::bigint, $12::bytea, $13::bytea, $14::bigint, $15::bytea, $16::bigint, $17::bigint, $18::text,
+        $19::bytea, $20::bytea FROM new_head
+), new_chain AS (
+    INSERT INTO chains (author, seq, event_id, hlc, day, day_events, day_bytes, void_from)
+    SELECT $21::bytea, $22::bigint, $23::bytea, $24::bigint, $25::bigint, $26::bigint, $27::bigint, $28::bigint
+    FROM new_head
+    ON CONFLICT (author) DO UPDATE SET seq = excluded.seq, event_id = excluded.event_id, hlc = excluded.hlc,
+        day = excluded.day, day_events = excluded.day_events, day_bytes = excluded.day_bytes
+), new_stream AS (
+    INSERT INTO streams (stream, state, digest, last_epoch, last_hlc, last_id, awaits, unproven,
+        label, status, epoch, task_type, creator, membership, created_at, expiry_ms)
+    SELECT $29::bytea, $30::bytea, $31::bytea, $32::bigint, $33::bigint, $34::bytea, $35::bytea, $36::boolean,
+        $37::text, $38::text, $39::bigint, $40::text, $41::bytea, $42::bytea, $43::bigint, $44::bigint
+    FROM new_head
+    ON CONFLICT (stream) DO UPDATE SET state = excluded.state, digest = excluded.digest,
+        last_epoch = excluded.last_epoch, last_hlc = excluded.last_hlc, last_id = excluded.last_id,
+        awaits = excluded.awaits, unproven = excluded.unproven, label = excluded.label, status = excluded.status,
+        epoch = excluded.epoch, task_type = excluded.task_type, creator = excluded.creator,
+        membership = excluded.membership, created_at = excluded.created_at, expiry_ms = excluded.expiry_ms
+)
+SELECT new_head.version, pg_notify('wattswarm_log', $46) FROM new_head;
+
 -- name: write_batch
 -- All that a transaction adds, in one statement: events, certificates, chains, folds, votes, verdicts, totals.
 WITH new_events AS (
@@ -145,6 +180,6 @@ WITH new_events AS (
     SELECT * FROM unnest($43::bytea[], $44::bytea[], $45::text[], $46::text[], $47::text[])
 ), new_head AS (
     UPDATE log_head SET seq = $48, events = $49, events_sum = $50, certificates = $51, certificates_sum = $52,
-        state_root = $53, max_hlc = $54, parked = $55, memberships = $56
+        state_root = $53, max_hlc = $54, parked = $55, memberships = $56, version = version + 1
 )
 SELECT pg_notify('wattswarm_log', $57);

@@ -22,7 +22,7 @@ SELECT seq, body FROM certificates WHERE seq > $1 ORDER BY seq LIMIT $2;
 
 -- name: live_by_stream
 -- The whole log in the order that folds want: stream by stream, each in canonical order.
-SELECT e.stream, e.body, e.signature
+SELECT e.stream, e.event_id, e.body, e.signature
 FROM events e LEFT JOIN chains c ON c.author = e.author
 WHERE c.void_from IS NULL OR e.author_seq < c.void_from
 ORDER BY e.stream, e.epoch, e.hlc, e.event_id;
@@ -32,8 +32,12 @@ ORDER BY e.stream, e.epoch, e.hlc, e.event_id;
 SELECT seq, event_id, author, author_seq, stream, epoch, hlc, kind, body, signature
 FROM events WHERE seq > $1 AND seq <= $2 ORDER BY seq;
 
--- name: all_certificates
-SELECT body FROM certificates ORDER BY seq;
+-- name: ruling_certificates
+-- Those that say who may speak, and until when.
+SELECT body FROM certificates WHERE kind IN ('membership', 'fork') ORDER BY seq;
+
+-- name: decisions_by_stream
+SELECT stream, body FROM certificates WHERE kind = 'decision' ORDER BY stream, seq;
 
 -- name: forget_folds
 DELETE FROM streams;
@@ -68,4 +72,27 @@ FROM heads h LEFT JOIN used u ON u.author = h.author FULL JOIN voids v ON v.auth
 SELECT coalesce(max(hlc), 0) FROM events;
 
 -- name: stream_digests
-SELECT stream, digest FROM streams WHERE state IS NOT NULL;
+SELECT stream, digest FROM streams WHERE state IS NOT NULL ORDER BY stream;
+
+-- name: events_since
+-- What arrived after one moment; the writer lock makes seq the order of commits.
+SELECT seq, stream, event_id FROM events WHERE seq > $1 ORDER BY seq LIMIT $2;
+
+-- name: certificates_since
+SELECT seq, stream FROM certificates WHERE seq > $1 ORDER BY seq LIMIT $2;
+
+-- name: last_arrivals
+SELECT coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(seq) FROM certificates), 0);
+
+-- name: open_tasks
+-- Tasks that somebody may have work with, oldest first.
+SELECT stream, label, status, task_type, membership FROM streams
+WHERE label IS NOT NULL AND state IS NOT NULL AND status IN ('OPEN', 'SUSPENDED')
+ORDER BY created_at, stream;
+
+-- name: tasks_among
+SELECT stream, label, status, task_type, membership FROM streams
+WHERE stream = ANY($1::bytea[]) AND label IS NOT NULL AND state IS NOT NULL ORDER BY created_at, stream;
+
+-- name: forked_authors
+SELECT author, void_from FROM chains WHERE void_from IS NOT NULL ORDER BY author;

@@ -15,6 +15,7 @@ from tests.cli.conftest import Shell
 by_hand = {
     "wattswarm executors add rt http://127.0.0.1:8787": "its own test, with the port that is free here",
     "wattswarm demo": "its own test: it takes seconds",
+    "wattswarm node up": "its own test: it would end the tasks that other examples need",
 }
 order = ["task run-real", "task sample", "task submit", "log export", "log import", "proof export", "proof verify"]
 

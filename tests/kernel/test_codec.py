@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import cbor2
@@ -28,11 +29,15 @@ values = st.recursive(
 )
 
 
-def nested(depth: int) -> Any:
+def nested(depth: int, wrap: Callable[[Any], Any]) -> Any:
     value: Any = 0
     for _ in range(depth):
-        value = [value]
+        value = wrap(value)
     return value
+
+
+def in_map(inner: Any) -> Any:
+    return {"a": inner}
 
 
 def reason_of(data: bytes) -> str:
@@ -88,13 +93,17 @@ def test_floats_that_are_not_finite_are_refused(number: float) -> None:
     assert reason_of(cbor2.dumps(number)) == "float_not_finite"
 
 
-def test_forty_levels_are_carried_and_more_are_not() -> None:
-    deepest = nested(limits.codec_depth_max)
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], in_map], ids=["arrays", "maps"])
+def test_forty_levels_are_carried_and_more_are_not(wrap: Callable[[Any], Any]) -> None:
+    deepest = nested(limits.codec_depth_max, wrap)
     assert codec.decode(codec.encode_checked(deepest)) == deepest
     with pytest.raises(Malformed) as refusal:
-        codec.encode_checked(nested(limits.codec_depth_max + 1))
+        codec.encode_checked(wrap(deepest))
     assert refusal.value.reason == "too_deep"
-    assert reason_of(cbor2.dumps(nested(limits.codec_depth_max + 1))) == "too_deep"
+    assert reason_of(cbor2.dumps(wrap(deepest))) == "too_deep"
+
+
+def test_levels_without_end_are_no_cbor() -> None:
     assert reason_of(b"\x81" * 100_000 + b"\x00") == "not_cbor"
 
 

@@ -108,6 +108,23 @@ def test_texts_are_bounded_in_bytes_of_utf8(letters: str, fits: bool) -> None:
         assert reason_of(event.parse, *arguments) == "payload_form"
 
 
+@pytest.mark.parametrize("field", [0, 8])
+def test_a_text_that_names_an_event_has_no_nul(field: int) -> None:
+    """``protocol_version`` and ``kind`` are columns of databases."""
+    body = codec.decode(said(course.TaskStopped("enough")).body)
+    assert isinstance(body[field], str)
+    body[field] += "\0"
+    assert reason_of(event.parse, codec.encode(body), b"\x00" * 64, network_id) == "field_text"
+
+
+def test_no_event_is_about_a_task_that_goes_by_the_networks_name() -> None:
+    """It would belong to the governance stream."""
+    body = codec.decode(said(course.TaskStopped("enough")).body)
+    assert body.count(task) == 1
+    body[body.index(task)] = network_id
+    assert reason_of(event.parse, codec.encode(body), b"\x00" * 64, network_id) == "task"
+
+
 def large(output_chars: int) -> work.CandidateProposed:
     return work.CandidateProposed(work.Candidate("c", "e", "x" * output_chars, [], []))
 

@@ -179,6 +179,18 @@ def test_a_version_is_committed_after_its_prepare_quorum_in_the_round() -> None:
     assert reason(council.sign("ada", "commit", fay, 1)) == "no_prepare_quorum"
 
 
+def test_a_finalizer_commits_one_version_a_round() -> None:
+    council, fay, gus = opened()
+    council.propose("ada", fay)
+    council.propose("ben", gus)
+    council.all_sign(three, "prepare", fay)
+    council.all_sign(["cy"], "commit", fay)
+    verdict = council.sign("cy", "commit", gus)
+    assert reason(verdict) == "commit_twice"
+    assert f"commit for {version_hash(fay).hex()[:16]}" in verdict.message
+    assert council.sign("cy", "commit", fay).accepted
+
+
 def test_a_finalizer_that_did_not_prepare_may_commit() -> None:
     council, fay, _ = opened()
     council.propose("ada", fay)

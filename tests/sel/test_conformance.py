@@ -12,6 +12,7 @@ from wattswarm.kernel import hlc, limits
 from wattswarm.kernel.event import Event
 from wattswarm.kernel.genesis import Quotas
 from wattswarm.kernel.payloads import course
+from wattswarm.kernel.refusal import Refused
 from wattswarm.kernel.verdict import ACCEPTED
 
 some_task = b"\x77" * 32
@@ -355,3 +356,13 @@ async def test_a_days_quota_is_counted_over_restarts(new_log: NewLog) -> None:
         outcome = await log.outcome(said)
         log.restart()
     assert isinstance(outcome, NotAdmitted)
+
+
+async def test_a_last_seq_is_one_that_a_chain_can_have(new_log: NewLog) -> None:
+    world = World.of(2)
+    log = await new_log(world)
+    with pytest.raises(Refused, match="until"):
+        world.next_version(members("ada"), {"ben": limits.counter_max})
+    await log.take(world.next_version(members("ada"), {"ben": limits.counter_max - 1}))
+    said = chatter(world, "ben", 2)
+    assert (await log.take(*said)).stored == 2

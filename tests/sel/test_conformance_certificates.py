@@ -263,3 +263,46 @@ async def test_a_proof_that_its_announcers_removal_voids_still_counts(new_log: N
     fork = decided.fork(decided.proof)
     await log.take(left, fork, decided.proof, decided.candidate, decided.claim, decided.story.creation)
     await expect_decided(log, decided)
+
+
+# -- forks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", orders)
+async def test_of_an_authors_forks_the_least_counts(new_log: NewLog, order: tuple[int, ...]) -> None:
+    world = World.of(2)
+    log = await new_log(world)
+    chain = [world.author("ben", nothing, task=b"\x77" * 32) for _ in range(4)]
+    forks = [fork_of(said, world.rival(said, nothing, task=b"\x78" * 32)) for said in chain[1:]]
+    await log.take(*chain)
+    for place in order:
+        await log.take(forks[place])
+    contents = await log.check()
+    assert contents.counted() == [forks[0].id]
+    assert (contents.head.certificates, contents.live()) == (1, chain[:1])
+
+
+async def test_a_forked_key_cannot_fill_the_log_with_forks(new_log: NewLog) -> None:
+    world = World.of(2)
+    log = await new_log(world)
+    chain = [world.author("ben", nothing, task=b"\x77" * 32) for _ in range(9)]
+    await log.take(*[fork_of(said, world.rival(said, nothing, task=b"\x78" * 32)) for said in chain])
+    assert len((await log.check()).certificates) == 1
+
+
+@pytest.mark.parametrize("first", ["fork", "removal"])
+@pytest.mark.parametrize(("until", "counted"), [(1, 1), (0, 0)])
+async def test_a_fork_past_the_end_of_a_membership_does_not_count(
+    new_log: NewLog, first: str, until: int, counted: int
+) -> None:
+    world = World.of(2)
+    log = await new_log(world)
+    chain = [world.author("ben", nothing, task=b"\x77" * 32) for _ in range(3)]
+    fork = fork_of(chain[1], world.rival(chain[1], nothing, task=b"\x78" * 32))
+    removal = world.next_version({"ada": everything}, {"ben": until})
+    await log.take(*chain)
+    for item in (fork, removal) if first == "fork" else (removal, fork):
+        await log.take(item)
+    contents = await log.check()
+    assert (fork.id in contents.counted()) == bool(counted)
+    assert contents.head.certificates == 1 + counted

@@ -10,43 +10,30 @@ from pathlib import Path
 import pytest
 
 from sel.errors import StoreUnavailable
-from sel.pool import Database
-from sel.postgres import Connection
-from sel.replay import VerifyReport, verify
-from tests.sel.nodes import claimed, created, node
-from wattswarm.node import Node
+from tests.sel.nodes import Opened, make, on_server
 
 
 @asynccontextmanager
-async def filled(state_dir: Path) -> AsyncIterator[Node]:
-    """A node with three tasks: six events."""
-    async with node(state_dir) as opened:
+async def filled(dsn: str, place: Path) -> AsyncIterator[Opened]:
+    """A log with three tasks: six events."""
+    async with on_server(dsn, make(place)) as opened:
         for number in range(3):
-            await opened.log.author(created(f"t-{number}", opened.log.network.network_id), claimed(f"x-{number}"))
+            await opened.create(f"t-{number}")
         yield opened
-
-
-async def run(database: Database, statement: str) -> None:
-    async def work(connection: Connection) -> None:
-        await connection.execute(statement)
-
-    await database.run(work)
-
-
-async def check(opened: Node) -> VerifyReport:
-    return await verify(opened.database, opened.genesis_network, lambda _: None)
 
 
 @pytest.mark.parametrize(
     ("table", "column"), [("events", "body"), ("certificates", "body"), ("finality_votes", "task")]
 )
 @pytest.mark.parametrize("statement", ["UPDATE {0} SET {1} = {1}", "DELETE FROM {0}", "TRUNCATE {0}"])
-async def test_the_log_refuses_change(tmp_path: Path, table: str, column: str, statement: str) -> None:
-    async with filled(tmp_path) as opened:
+async def test_the_log_refuses_change(
+    postgres_dsn: str, tmp_path: Path, table: str, column: str, statement: str
+) -> None:
+    async with filled(postgres_dsn, tmp_path) as opened:
         with pytest.raises(Exception, match="append-only") as refusal:
-            await run(opened.database, statement.format(table, column))
+            await opened.execute(statement.format(table, column))
         assert not isinstance(refusal.value, StoreUnavailable)
-        assert (await check(opened)).problems == []
+        assert (await opened.verify()).problems == []
 
 
 tamperings = [
@@ -63,12 +50,13 @@ tamperings = [
 
 
 @pytest.mark.parametrize(("statement", "seqs", "words"), tamperings, ids=[t[0][:40] for t in tamperings])
-async def test_a_tampered_row_is_named(tmp_path: Path, statement: str, seqs: set[int], words: str) -> None:
-    async with filled(tmp_path) as opened:
-        assert (await check(opened)).problems == []
-        await run(opened.database, "ALTER TABLE events DISABLE TRIGGER ALL")
-        await run(opened.database, statement)
-        problems = (await check(opened)).problems
+async def test_a_tampered_row_is_named(
+    postgres_dsn: str, tmp_path: Path, statement: str, seqs: set[int], words: str
+) -> None:
+    async with filled(postgres_dsn, tmp_path) as opened:
+        assert (await opened.verify()).problems == []
+        await opened.execute("ALTER TABLE events DISABLE TRIGGER ALL", statement)
+        problems = (await opened.verify()).problems
         assert seqs <= {problem.seq for problem in problems}
         for seq in seqs:
             said = [problem.what for problem in problems if problem.seq == seq]

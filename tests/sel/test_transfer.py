@@ -13,14 +13,11 @@ from sel.guard import AuthorGuard
 from sel.log import Log, open_log
 from sel.memory import MemoryStore
 from sel.transfer import ImportReport, export_log, header_name, import_log, read_header
-from tests.sel.nodes import node
-from wattswarm.config import load
+from tests.sel.nodes import member, now_ms, on_server
 from wattswarm.kernel import codec
-from wattswarm.kernel.genesis import parse_genesis
 from wattswarm.kernel.identity import Keypair
 from wattswarm.kernel.membership import Network
 from wattswarm.kernel.refusal import Refused
-from wattswarm.node import now_ms, open_node
 
 event_count = 60
 
@@ -110,25 +107,14 @@ async def test_an_item_with_a_bad_signature_is_left_out_and_counted(tmp_path: Pa
         assert report.stored == report.events - 1
 
 
-async def test_an_export_of_a_real_log_is_the_same_set(tmp_path: Path) -> None:
-    source, target, path = tmp_path / "a", tmp_path / "b", tmp_path / "log"
-    path.write_bytes(header + b"".join(whole))
-    with path.open("rb") as file:
-        genesis = parse_genesis(read_header(file))
-    async with open_node(load({"state_dir": str(source)}, {}), genesis=genesis) as opened:
-        await take(opened.log, path, header + b"".join(whole))
+async def test_an_export_of_a_real_log_is_the_same_set(postgres_dsn: str, tmp_path: Path) -> None:
+    genesis = Swarm().genesis
+    async with on_server(postgres_dsn, member(tmp_path / "a", Keypair(b"\x99" * 32), genesis)) as opened:
+        await take(opened.log, tmp_path / "log", header + b"".join(whole))
         head = await opened.log.head()
         assert await export_log(opened.database, genesis.wire(), tmp_path / "copy", lambda _: None) == head.events
-    async with open_node(load({"state_dir": str(target)}, {}), genesis=genesis) as opened:
+    async with on_server(postgres_dsn, member(tmp_path / "b", Keypair(b"\x98" * 32), genesis)) as opened:
         with (tmp_path / "copy").open("rb") as file:
             read_header(file)
             await import_log(opened.log, file, lambda _: None)
         assert await opened.log.head() == head
-
-
-async def test_a_log_of_another_network_is_refused(tmp_path: Path) -> None:
-    async with node(tmp_path / "own"):
-        pass
-    with pytest.raises(Refused, match="belongs to network"):
-        async with open_node(load({"state_dir": str(tmp_path / "own")}, {}), genesis=Swarm().genesis):
-            pass

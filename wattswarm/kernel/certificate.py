@@ -122,7 +122,7 @@ class ForkCertificate:
     @cached_property
     def id(self) -> bytes:
         """SHA-256 of canonical CBOR [author, seq]."""
-        return codec.sha256(codec.encode([self.author, self.seq]))
+        return fork_id(self.author, self.seq)
 
     @property
     def stream(self) -> None:
@@ -135,6 +135,17 @@ class ForkCertificate:
 
 
 Certificate = DecisionCertificate | MembershipCertificate | ForkCertificate
+
+
+def fork_id(author: bytes, seq: int) -> bytes:
+    """The id of the certificate that ``author`` forked at ``seq``, whichever two events show it."""
+    return codec.sha256(codec.encode([author, seq]))
+
+
+def fork_counts(seq: int, least: int, until: int | None) -> bool:
+    """Whether a fork at ``seq`` is the one that voids: its author's least, and before the end of its membership."""
+    return seq == least and (until is None or seq <= until)
+
 
 # -- form ----------------------------------------------------------------------------------------------------------
 

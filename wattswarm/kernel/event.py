@@ -130,20 +130,36 @@ def parse(body: bytes, signature: bytes, network_id: bytes) -> Event:
     known = _met.get((body, signature, network_id))
     if known is not None:
         return known
-    event = _parse(body, signature, network_id)
-    if event.kind in _certified_kinds:
-        if len(_met) >= limits.events_remembered_max:
-            _met.clear()
-        _met[body, signature, network_id] = event
-    return event
-
-
-def _parse(body: bytes, signature: bytes, network_id: bytes) -> Event:
     if len(signature) != identity.signature_bytes:
         raise Malformed("signature_size", f"signature: found {len(signature)} bytes, expected 64")
     if len(body) + len(signature) > limits.event_bytes_max:
         raise Malformed("too_large", f"event of {len(body) + len(signature)} bytes, at most {limits.event_bytes_max}")
-    value = codec.decode(body)
+    return _remembered(_typed(codec.decode(body), codec.sha256(body), body, signature, network_id))
+
+
+def parse_known(event_id: bytes, body: bytes, signature: bytes, network_id: bytes) -> Event:
+    """The event of bytes that ``parse`` has accepted before: whoever kept them kept their id.
+
+    As long as the hash of the bytes is that id they are the same, and their canonical form need not be checked
+    again, which is most of the work. Raises ``Malformed`` if they are not.
+    """
+    known = _met.get((body, signature, network_id))
+    if known is not None:
+        return known
+    if codec.sha256(body) != event_id:
+        raise Malformed("changed", f"the stored bytes of event {event_id.hex()} hash to {codec.sha256(body).hex()}")
+    return _remembered(_typed(codec.decode_known(body), event_id, body, signature, network_id))
+
+
+def _remembered(event: Event) -> Event:
+    if event.kind in _certified_kinds:
+        if len(_met) >= limits.events_remembered_max:
+            _met.clear()
+        _met[event.body, event.signature, event.network_id] = event
+    return event
+
+
+def _typed(value: Any, event_id: bytes, body: bytes, signature: bytes, network_id: bytes) -> Event:
     try:
         envelope = msgspec.convert(value, _Envelope, builtin_types=(bytes,))
     except msgspec.ValidationError as error:
@@ -160,7 +176,7 @@ def _parse(body: bytes, signature: bytes, network_id: bytes) -> Event:
         _check_placement(envelope, kind)
         payload = parse_payload(kind, envelope.payload)
     return Event(
-        codec.sha256(body),
+        event_id,
         body,
         signature,
         envelope.protocol_version,

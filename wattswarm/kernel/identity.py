@@ -31,7 +31,20 @@ class Keypair:
         return f"Keypair({self.node_id.hex()})"
 
 
-_sound: dict[tuple[bytes, bytes, bytes], None] = {}
+class _Memory:
+    """The last good signatures, in two generations: when the new one is full it becomes the old one."""
+
+    def __init__(self) -> None:
+        self.new: set[tuple[bytes, bytes, bytes]] = set()
+        self.old: set[tuple[bytes, bytes, bytes]] = set()
+
+    def add(self, claim: tuple[bytes, bytes, bytes]) -> None:
+        if len(self.new) >= verified_kept_max // 2:
+            self.old, self.new = self.new, set()
+        self.new.add(claim)
+
+
+_sound = _Memory()
 
 
 def verify(node_id: bytes, message: bytes, signature: bytes) -> bool:
@@ -39,7 +52,8 @@ def verify(node_id: bytes, message: bytes, signature: bytes) -> bool:
 
     Remembers the last good ones: one signature is met as an event's, in a certificate and in a proof.
     """
-    if (node_id, message, signature) in _sound:
+    claim = (node_id, message, signature)
+    if claim in _sound.new or claim in _sound.old:
         return True
     if not holds(node_id, message, signature):
         return False
@@ -49,9 +63,7 @@ def verify(node_id: bytes, message: bytes, signature: bytes) -> bool:
 
 def remember(node_id: bytes, message: bytes, signature: bytes) -> None:
     """Note a signature that ``holds`` found good, in this process or in a helper of it."""
-    if len(_sound) >= verified_kept_max:
-        _sound.clear()
-    _sound[node_id, message, signature] = None
+    _sound.add((node_id, message, signature))
 
 
 def holds(node_id: bytes, message: bytes, signature: bytes) -> bool:

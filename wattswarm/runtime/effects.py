@@ -134,7 +134,7 @@ async def judge(
             return task_error(execution_id, "OTHER", Reason.RUNTIME_CRASH, failure.message)
         basis = codec.sha256(f"{execution_id}|{failure.kind}".encode()).hex()
         return Judgement(
-            _result(contract, candidate, execution_id, named, ("inconclusive", 0.0, [int(code)], basis)), False
+            verifier_result(contract, candidate, execution_id, named, ("inconclusive", 0.0, [int(code)], basis)), False
         )
     status = status_of(answer)
     fault = answer_fault(answer, status, contract)
@@ -146,16 +146,17 @@ async def judge(
         said = ("failed", own.score if not media else 0.0, _failing_codes(own), answer.verifier_result_hash)
     by = (answer.provider_family or named[0], answer.model_id or named[1])
     attest = status != "inconclusive" and evidence_codes.isdisjoint(answer.reason_codes)
-    return Judgement(_result(contract, candidate, execution_id, by, said), attest)
+    return Judgement(verifier_result(contract, candidate, execution_id, by, said), attest)
 
 
 async def confirm(executor: Executor, request: ExecuteRequest, candidate: Candidate, deadline_ms: int) -> str:
-    """POST /execute in the finalize stage: why this node withholds its finality vote, empty if it need not."""
+    """POST /execute in the finalize stage: why this node withholds its finality vote, empty if it need not.
+
+    Raises ``RuntimeFailure`` if there is no answer: it may be asked again.
+    """
+    answer = await executor.execute(request, deadline_ms)
     try:
-        answer = await executor.execute(request, deadline_ms)
         same = codec.encode_checked(answer.candidate_output) == codec.encode_checked(candidate.output)
-    except RuntimeFailure as failure:
-        return f"the executor did not confirm the decision: {failure.message}"
     except Malformed as refusal:
         return f"the executor's finalize stage gives an output that cannot be carried: {refusal}"
     return "" if same else "the executor's finalize stage gives another output than the committed candidate's"
@@ -201,13 +202,14 @@ def answer_fault(answer: VerifyResponse, status: str, contract: TaskContract) ->
     return ""
 
 
-def _result(
+def verifier_result(
     contract: TaskContract,
     candidate: Candidate,
     execution_id: str,
     by: tuple[str, str],
     said: tuple[str, float, list[int], str],
 ) -> VerifierResult:
+    """A result by ``by`` (provider_family, model_id). ``said``: status, score, reason codes, verifier_result_hash."""
     status, score, codes, result_hash = said
     binding = contract.acceptance.verifier_policy
     return VerifierResult(

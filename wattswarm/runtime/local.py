@@ -12,9 +12,12 @@ stop_s = 10
 
 @contextmanager
 def reference_runtime(*flags: str) -> Iterator[str]:
-    """Start one with ``flags``; its URL once it is ready. It ends when left. Blocks while it starts and stops."""
+    """Start one with ``flags``; its URL once it is ready. It ends when left. Blocks while it starts and stops.
+
+    Ctrl-C at a terminal is for whoever started it: it is ended from here, and never dies in mid-start by itself.
+    """
     command = [sys.executable, "-m", "wattswarm.runtime.reference", "--listen", "127.0.0.1:0", *flags]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None
     try:
         ready = process.stdout.readline().split()

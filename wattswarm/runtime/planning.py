@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -93,8 +94,8 @@ class Memory:
         else:
             self.mine = replace(self.mine, busy=self.mine.busy - {act.execution_id})
 
-    def fails(self, epoch: int, role: ClaimRole, now_ms: int) -> None:
-        """The executor failed at the role's work."""
+    def fails(self, epoch: int, role: ClaimRole | Literal["finalize"], now_ms: int) -> None:
+        """The executor failed at the role's work, or to confirm a decision."""
         before = self.mine.failures.get((epoch, role), Failure(0, 0))
         failures = {**self.mine.failures, (epoch, role): Failure(before.count + 1, now_ms)}
         self.mine = replace(self.mine, failures=failures)
@@ -125,12 +126,14 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Terms:
     """Who plans. ``newest``: number of the current membership version; ``stages``: those the executor advertises;
-    ``once``: one attempt, which is over where only waiting or another round would go on."""
+    ``once``: one attempt, which is over where only waiting or another round would go on; ``unable``: why no executor
+    can be asked now, or empty."""
 
     keys: Keypair
     newest: int
     stages: frozenset[str]
     once: bool
+    unable: str = ""
 
 
 def plan(view: View, memory: Memory, terms: Terms, now_ms: int) -> Plan:
@@ -196,12 +199,13 @@ def _tried(trial: _Trial, draft: Draft, memory: Memory, now_ms: int) -> Draft:
 
 def _known(view: View, memory: Memory, terms: Terms, epoch: int, now_ms: int) -> Mine:
     """What this node remembers, and what it may not do now."""
-    mine = memory.mine
+    mine = replace(memory.mine, unable=terms.unable)
     reasons = {
         "the executor is asked about it": epoch in memory.asked,
         "the task pins a membership version older than the one before the current": terms.newest
         > view.pins.membership.number + 1,
         memory.policy_fault: bool(memory.policy_fault),
+        terms.unable: bool(terms.unable) and "finalize" in terms.stages and epoch not in memory.confirmed,
     }
     why = next((why for why, holds in reasons.items() if holds), None)
     if why is not None:

@@ -7,9 +7,7 @@ rules know, and what went wrong is on the log.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from sel.log import Log
 from wattswarm.kernel.contract import TaskContract, parse_contract
@@ -21,39 +19,13 @@ from wattswarm.kernel.refusal import Refused
 from wattswarm.kernel.task.state import TaskState, status
 from wattswarm.runtime.autopilot import Driver, Hands, check_policy
 from wattswarm.runtime.client import RuntimeClient
-from wattswarm.runtime.contract import Capabilities, ExecuteRequest, ExecuteResponse, VerifyRequest, VerifyResponse
+from wattswarm.runtime.contract import Capabilities
 from wattswarm.runtime.executors import Executor as Registered
 from wattswarm.runtime.executors import Executors
 from wattswarm.runtime.failure import RuntimeFailure
+from wattswarm.runtime.watched import Watched
 
-T = TypeVar("T")
 roles = ("proposer", "verifier", "committer", "finalizer")
-
-
-class Watched:
-    """A registered executor that is disabled when it turns out to lack an endpoint (404, 405)."""
-
-    def __init__(self, client: RuntimeClient, executors: Executors, name: str) -> None:
-        self._client = client
-        self._executors = executors
-        self._name = name
-
-    async def execute(self, request: ExecuteRequest, deadline_ms: int) -> ExecuteResponse:
-        """POST /execute."""
-        return await self._watch(self._client.execute(request, deadline_ms))
-
-    async def verify(self, request: VerifyRequest, deadline_ms: int) -> VerifyResponse:
-        """POST /verify."""
-        return await self._watch(self._client.verify(request, deadline_ms))
-
-    async def _watch(self, call: Awaitable[T]) -> T:
-        try:
-            return await call
-        except RuntimeFailure as failure:
-            if failure.missing:
-                with suppress(Refused):  # it was removed meanwhile
-                    self._executors.disable(self._name, failure.message)
-            raise
 
 
 async def run_real(log: Log, executors: Executors, name: str, profile: str, document: object) -> dict[str, Any]:

@@ -10,7 +10,15 @@ from typing import Literal
 
 from wattswarm.kernel.finality import make_proof
 from wattswarm.kernel.intents.propose import hopeful
-from wattswarm.kernel.intents.values import Intent, Sight, VoteFinality, Wait, turn_ms, wait_for_turn
+from wattswarm.kernel.intents.values import (
+    Intent,
+    Sight,
+    VoteFinality,
+    Wait,
+    turn_ms,
+    wait_after_failures,
+    wait_for_turn,
+)
 from wattswarm.kernel.intents.verify import untapped
 from wattswarm.kernel.limits import clock_skew_tolerance_ms
 from wattswarm.kernel.payloads.course import EpochEnded, TaskExpired, TaskRetryScheduled
@@ -59,7 +67,7 @@ def voting_finality(sight: Sight) -> Iterator[Intent]:
             "read",
         )
     else:
-        yield VoteFinality(work.number, committed)
+        yield wait_after_failures(sight, "finalize") or VoteFinality(work.number, committed)
 
 
 def finalizing(sight: Sight) -> Iterator[Intent]:

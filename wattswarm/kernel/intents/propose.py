@@ -16,6 +16,7 @@ from wattswarm.kernel.intents.values import (
     live_leases,
     own_leases,
     wait_after_failures,
+    wait_for_executor,
     wait_for_turn,
 )
 from wattswarm.kernel.task.state import Candidate, Epoch
@@ -35,7 +36,8 @@ def proposing(sight: Sight) -> Iterator[Intent]:
     for lease in own_leases(sight, "propose"):
         if lease.execution_id not in given:
             name = f"{sight.me.hex()[:8]}-{lease.execution_id}"
-            yield Execute(work.number, work.attempt, lease.execution_id, name, lease.until)
+            act = Execute(work.number, work.attempt, lease.execution_id, name, lease.until)
+            yield wait_for_executor(sight) or act
             return
     missing = _missing(sight)
     if missing <= 0 or any(candidate.author == sight.me for candidate in hopeful(work)):
@@ -50,6 +52,7 @@ def proposing(sight: Sight) -> Iterator[Intent]:
         others = sight.pins.membership.having("proposer") - _proposed_or_at_it(sight)
         yield (
             wait_after_failures(sight, "propose")
+            or wait_for_executor(sight)
             or wait_for_turn(sight, "propose", others | {sight.me}, since, missing, later=_given_by(work))
             or claim(sight, "propose")
         )

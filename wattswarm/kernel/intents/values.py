@@ -93,13 +93,15 @@ class Mine(Struct, frozen=True):
     """What this node remembers of its own work on one task.
 
     ``busy``: execution ids being worked on now. ``judgements``: (epoch, attempt, candidate_hash) -> verdict.
-    ``failures``: (epoch, ``propose`` or ``verify``) -> failures. ``withheld``: epoch -> why no finality vote is cast.
+    ``failures``: (epoch, ``propose``, ``verify`` or ``finalize``) -> failures. ``withheld``: epoch -> why no finality
+    vote is cast. ``unable``: why no executor can be asked now, or empty; what needs none goes on.
     """
 
     busy: Set[str] = frozenset()
     judgements: Mapping[tuple[int, int, bytes], Judgement] = field(default_factory=dict)
     failures: Mapping[tuple[int, str], Failure] = field(default_factory=dict)
     withheld: Mapping[int, str] = field(default_factory=dict)
+    unable: str = ""
 
 
 class Sight(Struct, frozen=True):
@@ -223,6 +225,11 @@ def hold(sight: Sight, role: ClaimRole, lease: Lease | None) -> Author | Wait:
         due = renew_at if sight.now < renew_at else lease.until
         return Wait(due, f"the executor works on {lease.execution_id}")
     return sight.say(TaskClaimRenewed(role, lease.execution_id, until))
+
+
+def wait_for_executor(sight: Sight) -> Wait | None:
+    """None if an executor can be asked; whoever finds one asks again."""
+    return Wait(sight.expiry, sight.mine.unable) if sight.mine.unable else None
 
 
 def wait_after_failures(sight: Sight, role: str) -> Wait | None:

@@ -24,6 +24,7 @@ from wattswarm.kernel.intents.values import (
     live_leases,
     own_leases,
     wait_after_failures,
+    wait_for_executor,
     wait_for_turn,
 )
 from wattswarm.kernel.payloads.judge import VerifierResultSubmitted, VoteCommit, VoteReveal
@@ -112,6 +113,8 @@ def _vote(sight: Sight) -> Iterator[Intent]:
         yield Wait(sight.expiry, "this node's verdicts are inconclusive: waiting for other verifiers, or another round")
     elif at_work(sight, "verify"):
         yield hold(sight, "verify", lease)
+    elif judgement is None and (nobody := wait_for_executor(sight)):
+        yield nobody
     elif lease is None:
         yield _claim(sight, name)
     elif judgement is None:
@@ -296,6 +299,8 @@ def _attest(sight: Sight, winner: bytes) -> Iterator[Intent]:
         yield Wait(sight.expiry, f"this node could not read evidence {missing[0]}: waiting for other verifiers")
     elif at_work(sight, "verify"):
         yield hold(sight, "verify", lease)
+    elif judgement is None and (nobody := wait_for_executor(sight)):
+        yield nobody
     elif lease is None:
         others = sight.pins.membership.having("verifier") - set(readers[readable[0]])
         yield _claim_in_turn(sight, winner, others, enough - len(readers[readable[0]]), 0)

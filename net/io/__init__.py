@@ -1,0 +1,1 @@
+"""The wire protocol performed: sockets, clocks and a log around the pure machine."""

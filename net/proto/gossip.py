@@ -1,0 +1,218 @@
+"""Who gets a new event whole, and who only its id: Plumtree over a node's links (Leitão, Pereira, Rodrigues, 2007).
+
+An event is pushed on eager links and announced on lazy ones. A push that brought nothing new makes its link lazy; an
+announcement that had to be followed makes its link eager again. So the eager links grow into a tree, each node gets
+about one copy, and the lazy ones mend the tree where it breaks. What gossip loses, reconciliation finds: nothing here
+is needed for correctness, and everything is bounded (docs/network.md §5).
+
+Knows links and ids; neither frames nor the log.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+from net.proto.values import Link
+
+ids_met_max = 32_768
+ids_awaited_max = 16_384
+announcers_max = 4
+push_chance_ms = 60
+want_patience_ms = 500
+announce_every_ms = 10
+
+
+@dataclass(slots=True)
+class _Awaited:
+    """An id that was announced and has not come: who has it, whom it was asked of, until when."""
+
+    announcers: list[Link]
+    due_ms: int = 0
+    asked: Link | None = None
+
+
+@dataclass(slots=True)
+class Due:
+    """What the clock brought: ids to ask a link for, links that kept no promise, ids to announce."""
+
+    want: dict[Link, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    broken: list[Link] = field(default_factory=list)
+    have: dict[Link, list[bytes]] = field(default_factory=dict)
+
+
+class Gossip:
+    """The links of one node as eager and lazy, and the ids that it met lately."""
+
+    def __init__(self) -> None:
+        self.eager: set[Link] = set()
+        self.lazy: set[Link] = set()
+        self._met: OrderedDict[bytes, set[Link]] = OrderedDict()
+        self._awaited: OrderedDict[bytes, _Awaited] = OrderedDict()
+        self._untold: dict[Link, list[bytes]] = defaultdict(list)
+        self._reminders: list[tuple[int, bytes]] = []
+        self._tell_at_ms: int | None = None
+
+    # -- links ------------------------------------------------------------------------------------------------------
+
+    def joined(self, link: Link, *, eager: bool) -> None:
+        """A link that events may travel on."""
+        (self.eager if eager else self.lazy).add(link)
+
+    def left(self, link: Link) -> None:
+        """The link is gone; what it promised is asked of others. (``_met`` may keep it: links have no second life.)"""
+        self.eager.discard(link)
+        self.lazy.discard(link)
+        self._untold.pop(link, None)
+        for event_id, awaited in self._awaited.items():
+            if link in awaited.announcers:
+                awaited.announcers.remove(link)
+            if awaited.asked == link:
+                awaited.asked = None
+                self._remind(event_id, awaited, 0)
+
+    def make_lazy(self, link: Link) -> None:
+        """The other end has enough of pushes (PRUNE), or its pushes brought nothing new."""
+        if link in self.eager:
+            self.eager.remove(link)
+            self.lazy.add(link)
+
+    def make_eager(self, link: Link) -> None:
+        """The other end misses pushes (GRAFT), or its announcement had to be followed."""
+        if link in self.lazy:
+            self.lazy.remove(link)
+            self.eager.add(link)
+
+    # -- ids --------------------------------------------------------------------------------------------------------
+
+    def came(self, link: Link, ids: Iterable[bytes]) -> tuple[list[bytes], bool]:
+        """Events came from ``link``: those not met before, and whether any of the rest was a needless push."""
+        fresh: list[bytes] = []
+        needless = False
+        for event_id in ids:
+            links = self._met.get(event_id)
+            if links is None:
+                fresh.append(event_id)
+                self._meet(event_id).add(link)
+            else:
+                needless = needless or self._asked_of(event_id) != link
+                links.add(link)
+            self._awaited.pop(event_id, None)
+        return fresh, needless
+
+    def asked(self, link: Link, ids: Iterable[bytes]) -> bool:
+        """Whether all of these were asked of the link."""
+        return all(self._asked_of(event_id) == link for event_id in ids)
+
+    def _asked_of(self, event_id: bytes) -> Link | None:
+        awaited = self._awaited.get(event_id)
+        return awaited.asked if awaited is not None else None
+
+    def lost(self, ids: Iterable[bytes]) -> None:
+        """These events came but were not stored: they have not been met."""
+        for event_id in ids:
+            self._met.pop(event_id, None)
+
+    def told(self, link: Link, ids: Iterable[bytes]) -> list[bytes]:
+        """``link`` announced these: those that nobody has met or awaits, which the log should be asked about."""
+        unknown: list[bytes] = []
+        for event_id in ids:
+            links = self._met.get(event_id)
+            if links is not None:
+                links.add(link)
+            elif not self._promise(event_id, link):
+                unknown.append(event_id)
+        return unknown
+
+    def _promise(self, event_id: bytes, link: Link) -> bool:
+        awaited = self._awaited.get(event_id)
+        if awaited is None:
+            return False
+        if link not in awaited.announcers and len(awaited.announcers) < announcers_max:
+            awaited.announcers.append(link)
+        return True
+
+    def lacks(self, link: Link, ids: Iterable[bytes], now_ms: int) -> None:
+        """The log has none of these, which ``link`` announced: wait a moment for a push, then ask."""
+        for event_id in ids:
+            if event_id in self._met or self._promise(event_id, link):
+                continue
+            while len(self._awaited) >= ids_awaited_max:
+                self._awaited.popitem(last=False)
+            awaited = self._awaited[event_id] = _Awaited([link])
+            self._remind(event_id, awaited, now_ms + push_chance_ms)
+
+    def has(self, ids: Iterable[bytes]) -> None:
+        """The log holds these: announcements of them are old news."""
+        for event_id in ids:
+            self._meet(event_id)
+
+    def _remind(self, event_id: bytes, awaited: _Awaited, due_ms: int) -> None:
+        awaited.due_ms = due_ms
+        heappush(self._reminders, (due_ms, event_id))
+
+    # -- what goes out ----------------------------------------------------------------------------------------------
+
+    def spread(self, ids: Iterable[bytes], now_ms: int, *, own: bool, repaired: bool) -> dict[Link, list[bytes]]:
+        """The log has these now: per link what to push. Lazy links are told in a moment.
+
+        ``own``: nobody else can have them, so everybody gets them whole. ``repaired``: they are no news, so everybody
+        is only told.
+        """
+        push: dict[Link, list[bytes]] = defaultdict(list)
+        whole = self.eager | self.lazy if own else set() if repaired else self.eager
+        told = (self.eager | self.lazy) - whole
+        for event_id in ids:
+            holders = self._meet(event_id)
+            for link in whole - holders:
+                push[link].append(event_id)
+            for link in told - holders:
+                self._untold[link].append(event_id)
+            holders |= whole
+        if self._tell_at_ms is None and any(self._untold.values()):
+            self._tell_at_ms = now_ms + announce_every_ms
+        return push
+
+    def _meet(self, event_id: bytes) -> set[Link]:
+        holders = self._met.get(event_id)
+        if holders is None:
+            while len(self._met) >= ids_met_max:
+                self._met.popitem(last=False)
+            holders = self._met[event_id] = set()
+        return holders
+
+    # -- time -------------------------------------------------------------------------------------------------------
+
+    def next_ms(self) -> int | None:
+        """When ``due`` has something, at the earliest."""
+        times = [self._tell_at_ms] if self._tell_at_ms is not None else []
+        if self._reminders:
+            times.append(self._reminders[0][0])
+        return min(times, default=None)
+
+    def due(self, now_ms: int) -> Due:
+        """What the clock brought. Who is asked for an id becomes eager: its announcement was the better way."""
+        found = Due()
+        while self._reminders and self._reminders[0][0] <= now_ms:
+            due_ms, event_id = heappop(self._reminders)
+            awaited = self._awaited.get(event_id)
+            if awaited is not None and awaited.due_ms == due_ms:
+                self._ask(event_id, awaited, now_ms, found)
+        if self._tell_at_ms is not None and self._tell_at_ms <= now_ms:
+            self._tell_at_ms = None
+            found.have = {link: ids for link, ids in self._untold.items() if ids}
+            self._untold = defaultdict(list)
+        return found
+
+    def _ask(self, event_id: bytes, awaited: _Awaited, now_ms: int, found: Due) -> None:
+        if awaited.asked is not None:
+            found.broken.append(awaited.asked)
+            awaited.asked = None
+        if not awaited.announcers:
+            del self._awaited[event_id]
+            return
+        awaited.asked = awaited.announcers.pop(0)
+        found.want[awaited.asked].append(event_id)
+        self._remind(event_id, awaited, now_ms + want_patience_ms)

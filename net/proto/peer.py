@@ -1,0 +1,45 @@
+"""What this node remembers of one connection: who is there, how far the two are with each other, what it may cost.
+
+Values only; what they lead to is in ``machine`` and ``exchange``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+from net.proto.budget import PeerBudget
+from net.proto.handshake import ClientHandshake, ServerHandshake, Taken
+from net.proto.values import Link
+
+Stage = Literal["new", "ruling", "events", "settling", "decisions", "level"]
+"""How far two nodes are with each other: certificates that rule first, because they say whose events count; then
+ranges; then what ranges do not mend; then decisions that no event carried; then nothing is missing."""
+
+
+@dataclass(slots=True)
+class Peer:
+    """One connection. ``taken`` is None until its other end has proved who it is."""
+
+    link: Link
+    address: str
+    dialled: bool
+    handshake: ServerHandshake | ClientHandshake
+    budget: PeerBudget
+    taken: Taken | None = None
+    stage: Stage = "new"
+    pulling: bool = False
+    served_ms: int = 0
+    settle_ms: int | None = None
+    questions: int = 0
+    wanted_certificates: deque[bytes] = field(default_factory=deque)
+    asked_certificates: tuple[bytes, ...] = ()
+    heard_ms: int = 0
+    pinged: list[tuple[int, int]] = field(default_factory=list)
+    rtt_ms: int | None = None
+
+    @property
+    def reads_only(self) -> bool:
+        """Whether it is an observer here: it is served, and nothing it sends is taken."""
+        return self.taken is not None and not self.taken.member and not self.dialled

@@ -1,0 +1,163 @@
+"""Daemons as processes of their own for tests, and what is asked of their node meanwhile, over the same log.
+
+Every process that a test starts is ended by its own id, and its Postgres with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trio
+
+from sel import views
+from sel.embedded import EmbeddedPostgres, running
+from tests.sizes import root
+from wattswarm import tasks
+from wattswarm.config import load
+from wattswarm.kernel.contract_draft import sample_contract
+from wattswarm.node import Node, open_node
+
+T = TypeVar("T")
+
+day_ms = 86_400_000
+patience_s = 30.0
+clean_environment = {key: value for key, value in os.environ.items() if not key.startswith("WATTSWARM_")}
+
+
+class Daemon:
+    """``wattswarm-node`` in a state directory. Ready once made, unless ``wait`` is False."""
+
+    def __init__(self, state_dir: Path, *flags: str, wait: bool = True) -> None:
+        self.state_dir = state_dir
+        self.log = state_dir.with_suffix(".log")
+        with self.log.open("ab") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "cli.node_daemon", "--state-dir", str(state_dir), *flags],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={**clean_environment, "PYTHONPATH": str(root)},
+            )
+        self.ready = self._ready() if wait else ""
+
+    def _ready(self) -> str:
+        assert self.process.stdout is not None
+        said = self.process.stdout.readline().strip()
+        assert said.startswith("ready "), self.said()
+        return said
+
+    def said(self) -> str:
+        """Its log."""
+        return self.log.read_text()
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to stop; its exit code."""
+        self.process.send_signal(how)
+        self.process.communicate(timeout=patience_s)
+        return self.process.returncode
+
+    def kill(self) -> None:
+        """End it without a word. Its Postgres goes on alone."""
+        self.process.kill()
+        self.process.communicate(timeout=patience_s)
+
+
+@contextmanager
+def place() -> Iterator[Path]:
+    """A state directory to be, in a short path; no server of it is left behind."""
+    with tempfile.TemporaryDirectory(prefix="wsd-", dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        state_dir = Path(directory, "state")
+        yield state_dir
+        if running(state_dir):
+            with EmbeddedPostgres(state_dir):
+                pass
+        assert not running(state_dir)
+
+
+@contextmanager
+def daemon(state_dir: Path, *flags: str) -> Iterator[Daemon]:
+    """A daemon, ended with the block if it still lives."""
+    started = Daemon(state_dir, *flags)
+    try:
+        yield started
+    finally:
+        with suppress(ProcessLookupError):
+            started.kill()
+
+
+def wattswarm(state_dir: Path, *words: str) -> Any:
+    """A command on the node of a state directory, its answer as JSON values."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "--state-dir", str(state_dir), "--json", *words],
+        env={**clean_environment, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout) if done.stdout else None
+
+
+def contract(label: str, **budget: int) -> dict[str, Any]:
+    """A valid contract that one node can decide."""
+    made = sample_contract(label, time.time_ns() // 1_000_000 + day_ms, "ed25519:" + "00" * 32)
+    made["budget"].update(budget)
+    return made
+
+
+def on_node(state_dir: Path, work: Callable[[Node], Awaitable[T]]) -> T:
+    """Do something as the node of a state directory, beside its daemon, in this process."""
+
+    async def whole() -> T:
+        async with open_node(load({"state_dir": str(state_dir)}, {})) as node:
+            return await work(node)
+
+    return trio.run(whole)
+
+
+def submit(state_dir: Path, *documents: dict[str, Any]) -> None:
+    """Submit tasks."""
+
+    async def work(node: Node) -> None:
+        for document in documents:
+            await tasks.submit(node.log, document)
+
+    on_node(state_dir, work)
+
+
+def states(state_dir: Path) -> dict[str, str]:
+    """Task label -> state."""
+
+    async def work(node: Node) -> dict[str, str]:
+        return {view.task_id: view.state for view in await views.tasks(node.database)}
+
+    return on_node(state_dir, work)
+
+
+def kinds(state_dir: Path, task: str) -> list[str]:
+    """The kinds of a task's events, in canonical order."""
+
+    async def work(node: Node) -> list[str]:
+        return [event.kind for event in (await node.log.task(await node.log.resolve(task))).events]
+
+    return on_node(state_dir, work)
+
+
+def eventually(happened: Callable[[], bool], what: str = "", within_s: float = patience_s) -> None:
+    """Ask until it is so. Every question takes a while by itself."""
+    deadline = time.monotonic() + within_s
+    while not happened():
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what or happened}"
+        time.sleep(0.01)

@@ -1,0 +1,271 @@
+"""Gossip: everybody gets an event, nearly everybody gets it once, and nothing that a peer sends makes it grow."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import Any
+
+from net.proto import gossip
+from net.proto.gossip import Gossip
+
+
+def ids(*numbers: int) -> list[bytes]:
+    return [number.to_bytes(32, "big") for number in numbers]
+
+
+def linked(*links: int, lazy: tuple[int, ...] = ()) -> Gossip:
+    made = Gossip()
+    for link in (*links, *lazy):
+        made.joined(link, eager=link not in lazy)
+    return made
+
+
+# -- one node ------------------------------------------------------------------------------------------------------
+
+
+def test_an_event_is_pushed_on_eager_links_and_announced_on_lazy_ones() -> None:
+    node = linked(1, 2, lazy=(3,))
+    assert node.spread(ids(7), 0, own=False, repaired=False) == {1: ids(7), 2: ids(7)}
+    assert node.next_ms() == gossip.announce_every_ms
+    assert node.due(gossip.announce_every_ms - 1).have == {}
+    assert node.due(gossip.announce_every_ms).have == {3: ids(7)}
+    assert node.next_ms() is None
+
+
+def test_an_event_of_ones_own_is_pushed_to_everybody() -> None:
+    node = linked(1, lazy=(2,))
+    assert node.spread(ids(7), 0, own=True, repaired=False) == {1: ids(7), 2: ids(7)}
+    assert node.next_ms() is None
+
+
+def test_a_repaired_event_is_only_announced() -> None:
+    node = linked(1, lazy=(2,))
+    assert node.spread(ids(7), 0, own=False, repaired=True) == {}
+    assert node.due(gossip.announce_every_ms).have == {1: ids(7), 2: ids(7)}
+
+
+def test_nobody_is_told_what_they_are_known_to_have() -> None:
+    node = linked(1, 2, lazy=(3,))
+    assert node.came(1, ids(7)) == (ids(7), False)
+    assert node.told(3, ids(7)) == []
+    assert node.spread(ids(7), 0, own=False, repaired=False) == {2: ids(7)}
+    assert node.next_ms() is None
+
+
+def test_a_push_that_brings_nothing_new_is_needless() -> None:
+    node = linked(1, 2)
+    assert node.came(1, ids(7)) == (ids(7), False)
+    assert node.came(2, ids(7, 8)) == (ids(8), True)
+
+
+def test_an_announced_event_is_asked_for_when_no_push_brings_it_and_makes_its_link_the_one_asked() -> None:
+    node = linked(1, lazy=(2,))
+    assert node.told(2, ids(7)) == ids(7)
+    node.lacks(2, ids(7), 0)
+    assert node.due(gossip.push_chance_ms - 1).want == {}
+    assert node.due(gossip.push_chance_ms).want == {2: ids(7)}
+    assert node.came(2, ids(7)) == (ids(7), False)
+    assert node.due(10_000).broken == []
+
+
+def test_a_push_in_time_saves_the_asking() -> None:
+    node = linked(1, lazy=(2,))
+    node.told(2, ids(7))
+    node.lacks(2, ids(7), 0)
+    node.came(1, ids(7))
+    found = node.due(10_000)
+    assert (found.want, found.broken) == ({}, [])
+
+
+def test_a_promise_that_is_not_kept_is_blamed_and_the_next_announcer_is_asked() -> None:
+    node = linked(lazy=(1, 2))
+    node.told(1, ids(7))
+    node.lacks(1, ids(7), 0)
+    node.told(2, ids(7))
+    at = gossip.push_chance_ms
+    assert node.due(at).want == {1: ids(7)}
+    later = node.due(at + gossip.want_patience_ms)
+    assert (later.broken, later.want) == ([1], {2: ids(7)})
+    last = node.due(at + 2 * gossip.want_patience_ms)
+    assert (last.broken, last.want) == ([2], {})
+    assert node.next_ms() is None
+
+
+def test_what_was_asked_of_a_link_that_is_gone_is_asked_of_another_and_nobody_is_blamed() -> None:
+    node = linked(lazy=(1, 2))
+    node.told(1, ids(7))
+    node.lacks(1, ids(7), 0)
+    node.told(2, ids(7))
+    node.due(gossip.push_chance_ms)
+    node.left(1)
+    found = node.due(gossip.push_chance_ms + 1)
+    assert (found.broken, found.want) == ([], {2: ids(7)})
+
+
+def test_an_event_that_came_and_was_not_stored_may_come_again() -> None:
+    node = linked(1, 2)
+    node.came(1, ids(7))
+    node.lost(ids(7))
+    assert node.came(2, ids(7)) == (ids(7), False)
+
+
+def test_the_log_holds_what_is_announced_anew() -> None:
+    node = linked(1)
+    assert node.told(1, ids(7)) == ids(7)
+    node.has(ids(7))
+    assert node.told(1, ids(7)) == []
+
+
+def test_links_turn_lazy_and_eager_and_leave() -> None:
+    node = linked(1, 2)
+    node.make_lazy(1)
+    node.make_lazy(9)
+    assert (node.eager, node.lazy) == ({2}, {1})
+    node.make_eager(1)
+    node.make_eager(9)
+    assert (node.eager, node.lazy) == ({1, 2}, set())
+    node.left(1)
+    assert (node.eager, node.lazy) == ({2}, set())
+
+
+def test_a_flood_of_announcements_is_forgotten_from_its_beginning() -> None:
+    node = linked(lazy=(1,))
+    flood = ids(*range(gossip.ids_awaited_max + 10))
+    node.lacks(1, node.told(1, flood), 0)
+    wanted = node.due(gossip.push_chance_ms).want[1]
+    assert wanted == flood[10:]
+
+
+def test_ids_that_were_met_long_ago_are_forgotten() -> None:
+    node = linked(1)
+    flood = ids(*range(gossip.ids_met_max + 1))
+    node.came(1, flood)
+    assert node.came(1, flood[-1:]) == ([], True)
+    assert node.came(1, flood[:1]) == (flood[:1], False)
+
+
+# -- many nodes ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Mesh:
+    """Nodes that only gossip, on links with a delay; some of what they send may be lost."""
+
+    source: random.Random
+    loss: float = 0.0
+    now_ms: int = 0
+    nodes: list[Gossip] = field(default_factory=list)
+    peers: dict[tuple[int, int], int] = field(default_factory=dict)
+    stored: list[dict[bytes, int]] = field(default_factory=list)
+    copies: Counter[bytes] = field(default_factory=Counter)
+    queue: list[tuple[int, int, Any]] = field(default_factory=list)
+    sent: int = 0
+
+    @staticmethod
+    def of(count: int, degree: int, seed: int, loss: float = 0.0) -> Mesh:
+        mesh = Mesh(random.Random(seed), loss)
+        mesh.nodes = [Gossip() for _ in range(count)]
+        mesh.stored = [{} for _ in range(count)]
+        pairs = {(node, (node + step) % count) for node in range(count) for step in range(1, degree // 2 + 1)}
+        links: dict[int, int] = defaultdict(int)
+        for one, other in sorted(pairs):
+            for here, there in ((one, other), (other, one)):
+                links[here] += 1
+                mesh.peers[here, links[here]] = there
+                mesh.nodes[here].joined(links[here], eager=True)
+        return mesh
+
+    def link_to(self, here: int, there: int) -> int:
+        return next(link for (node, link), peer in self.peers.items() if (node, peer) == (here, there))
+
+    def send(self, here: int, link: int, what: str, found: list[bytes]) -> None:
+        if self.source.random() >= self.loss:
+            self.sent += 1
+            delay = self.source.randint(2, 20)
+            heappush(self.queue, (self.now_ms + delay, self.sent, (self.peers[here, link], here, what, found)))
+
+    def say(self, node: int, event_id: bytes) -> None:
+        self.store(node, [event_id], own=True)
+
+    def store(self, node: int, found: list[bytes], *, own: bool = False) -> None:
+        self.stored[node].update(dict.fromkeys(found, self.now_ms))
+        for link, pushed in self.nodes[node].spread(found, self.now_ms, own=own, repaired=False).items():
+            self.send(node, link, "events", pushed)
+
+    def deliver(self, node: int, sender: int, what: str, found: list[bytes]) -> None:
+        here, link = self.nodes[node], self.link_to(node, sender)
+        match what:
+            case "events":
+                self.copies.update(found)
+                fresh, needless = here.came(link, found)
+                if needless and link in here.eager:
+                    here.make_lazy(link)
+                    self.send(node, link, "prune", [])
+                self.store(node, fresh)
+            case "have":
+                here.lacks(link, here.told(link, found), self.now_ms)
+            case "want":
+                here.make_eager(link)
+                self.send(node, link, "events", found)
+            case "prune":
+                here.make_lazy(link)
+
+    def tick(self) -> None:
+        for number, node in enumerate(self.nodes):
+            due = node.due(self.now_ms)
+            for link, found in due.have.items():
+                self.send(number, link, "have", found)
+            for link, found in due.want.items():
+                node.make_eager(link)
+                self.send(number, link, "want", found)
+
+    def run(self, until_ms: int) -> None:
+        while True:
+            times = [at for node in self.nodes if (at := node.next_ms()) is not None]
+            times += [self.queue[0][0]] if self.queue else []
+            if not times or min(times) > until_ms:
+                self.now_ms = until_ms
+                return
+            self.now_ms = max(self.now_ms, min(times))
+            while self.queue and self.queue[0][0] <= self.now_ms:
+                self.deliver(*heappop(self.queue)[2])
+            self.tick()
+
+
+def tell(mesh: Mesh, first: int, count: int) -> list[bytes]:
+    said = ids(*range(first, first + count))
+    for event_id in said:
+        mesh.say(mesh.source.randrange(len(mesh.nodes)), event_id)
+        mesh.run(mesh.now_ms + 20)
+    mesh.run(mesh.now_ms + 5_000)
+    return said
+
+
+def test_sixteen_nodes_get_every_event_in_fewer_than_two_copies_each() -> None:
+    mesh = Mesh.of(16, 6, seed=1)
+    tell(mesh, 0, 50)
+    mesh.copies.clear()
+    said = tell(mesh, 1_000, 200)
+    assert all(event_id in held for held in mesh.stored for event_id in said)
+    assert sum(mesh.copies.values()) / (len(said) * 15) < 2.0
+
+
+def test_lost_pushes_are_mended_by_announcements() -> None:
+    mesh = Mesh.of(16, 6, seed=2, loss=0.1)
+    said = tell(mesh, 0, 300)
+    held = sum(event_id in held for held in mesh.stored for event_id in said)
+    assert held / (16 * len(said)) > 0.99
+
+
+def test_a_node_that_falls_out_of_the_tree_grows_back_into_it() -> None:
+    mesh = Mesh.of(8, 4, seed=3)
+    tell(mesh, 0, 50)
+    for link in list(mesh.nodes[3].eager):
+        mesh.nodes[3].make_lazy(link)
+        peer = mesh.peers[3, link]
+        mesh.nodes[peer].make_lazy(mesh.link_to(peer, 3))
+    said = tell(mesh, 1_000, 20)
+    assert all(event_id in mesh.stored[3] for event_id in said)

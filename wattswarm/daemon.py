@@ -1,0 +1,170 @@
+"""The daemon: one nursery that owns everything of a node that runs. Opened node › crew › network › what it says.
+
+The lock is taken first and let go of last. The network is whatever is attached: an async context that begins when
+node and crew are there and ends before they do. Knows no signals and no terminal; who calls it says when to stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Protocol
+
+import trio
+from msgspec.structs import replace
+
+from sel.lifetimes import single_error
+from sel.news import News
+from wattswarm import systemd
+from wattswarm.config import Config
+from wattswarm.node import Node, now_ms, open_node
+from wattswarm.presence import NodeState, boot_id, presence, write_state
+from wattswarm.runtime.crew import Crew, Duty
+from wattswarm.runtime.staff import Staff
+
+_log = logging.getLogger(__name__)
+refresh_s = 30.0
+"""How old the state file may be; what is wrong is said within ``look_s``."""
+look_s = 1.0
+
+
+class Neighbours(Protocol):
+    """What is attached to a daemon, as far as it speaks of it. ``listen``: the real address, or empty."""
+
+    listen: str
+
+    def peers(self) -> list[dict[str, Any]]: ...
+    def alarms(self) -> list[str]: ...
+
+
+Attach = Callable[[Node], AbstractAsyncContextManager[Neighbours]]
+
+
+class Nobody:
+    """The neighbours of a daemon that is alone."""
+
+    listen = ""
+
+    def peers(self) -> list[dict[str, Any]]:
+        """None."""
+        return []
+
+    def alarms(self) -> list[str]:
+        """None."""
+        return []
+
+
+@asynccontextmanager
+async def alone(_node: Node) -> AsyncIterator[Neighbours]:
+    """No network."""
+    yield Nobody()
+
+
+def no_duties(_node: Node) -> Sequence[Duty]:
+    """Nothing beside the tasks."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A daemon that serves."""
+
+    node: Node
+    listen: str
+
+
+async def run_daemon(
+    config: Config,
+    *,
+    stop: trio.Event,
+    attach: Attach = alone,
+    duties: Callable[[Node], Sequence[Duty]] = no_duties,
+    task_status: trio.TaskStatus[Ready] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the node of ``config`` until ``stop`` is set, then close everything in order.
+
+    Reports ``Ready`` once it serves. Raises ``Refused`` if another daemon lives in the state directory,
+    ``StoreUnavailable`` if there is no database at the start; later it waits for one.
+    """
+    with presence(config.state_dir):
+        began = NodeState(
+            os.getpid(), boot_id(), version("wattswarm"), "starting", now_ms(), now_ms(), autopilot=config.autopilot
+        )
+        write_state(config.state_dir, began)
+        with single_error():
+            async with open_node(config) as node:
+                await _serve(_Daemon(node, attach, duties(node), began), stop, task_status)
+        _log.info("stopped")
+
+
+@dataclass(slots=True)
+class _Daemon:
+    """A node, what runs on it, and what it says of itself."""
+
+    node: Node
+    attach: Attach
+    duties: Sequence[Duty]
+    state: NodeState
+    crew: Crew | None = None
+    staff: Staff | None = None
+    neighbours: Neighbours | None = None
+
+    def alarms(self) -> list[str]:
+        """What goes wrong now, for people."""
+        return [
+            *(self.crew.alarms() if self.crew else ()),
+            *(self.staff.faults() if self.staff else ()),
+            *(self.neighbours.alarms() if self.neighbours else ()),
+        ]
+
+    async def say(self, phase: str) -> None:
+        """Write the state file. A full disk is told of, and no reason to stop."""
+        neighbours, crew = self.neighbours, self.crew
+        self.state = replace(
+            self.state,
+            phase=phase,
+            refreshed_at=now_ms(),
+            node_id=self.node.home.keys.node_id.hex(),
+            network_id=self.node.home.genesis.network_id.hex(),
+            listen=neighbours.listen if neighbours else "",
+            tasks=crew.attended if crew else 0,
+            alarms=self.alarms(),
+            peers=neighbours.peers() if neighbours else [],
+        )
+        try:
+            await trio.to_thread.run_sync(write_state, self.node.home.path, self.state)
+        except OSError as error:
+            _log.warning("the state file cannot be written", extra={"why": str(error)})
+
+
+async def _serve(daemon: _Daemon, stop: trio.Event, task_status: trio.TaskStatus[Ready]) -> None:
+    node = daemon.node
+    async with trio.open_nursery() as nursery:
+        if node.config.autopilot:
+            daemon.staff = Staff(node.executors)
+            daemon.crew = Crew(node.log, News(node.database), daemon.staff, daemon.duties)
+            nursery.start_soon(daemon.crew.serve)
+        async with daemon.attach(node) as daemon.neighbours:
+            await daemon.say("ready")
+            nursery.start_soon(_refresh, daemon)
+            ready = Ready(node, daemon.neighbours.listen)
+            _log.info("ready", extra={"node_id": daemon.state.node_id, "listen": ready.listen or "none"})
+            systemd.notify("READY=1")
+            task_status.started(ready)
+            await stop.wait()
+            _log.info("stopping")
+            systemd.notify("STOPPING=1")
+            await daemon.say("stopping")
+        nursery.cancel_scope.cancel()
+
+
+async def _refresh(daemon: _Daemon) -> None:
+    while True:
+        await trio.sleep(look_s)
+        age_ms = now_ms() - daemon.state.refreshed_at
+        if age_ms >= refresh_s * 1000 or daemon.alarms() != daemon.state.alarms:
+            await daemon.say("ready")

@@ -1,0 +1,198 @@
+"""The log as the network sees it: ``net.io.ports.LogPort`` over ``sel``. Here bytes become checked events.
+
+What a peer sent is parsed and its signatures are verified before the log hears of it; what the log has anew is told as
+ids, places and bytes. ``net`` knows no log and ``sel`` no network: this is where they meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from itertools import groupby
+
+import trio
+
+from net.io.ports import Intake
+from net.proto.items import Items
+from net.proto.message import Standing, Total, Wire
+from net.proto.values import (
+    Appended,
+    BundleOf,
+    CertificateKnown,
+    CertificatesOf,
+    EventsOf,
+    Fate,
+    Known,
+    Lacking,
+    Question,
+    Span,
+    Stock,
+)
+from sel import outline as outlines
+from sel.outline import Advance, Mark
+from sel.rows import Duplicate, LogHead, NotAdmitted, Outcome, Stored, Void, Waiting
+from sel.signatures import bad_signatures
+from wattswarm.kernel.bundle import make_bundle
+from wattswarm.kernel.certificate import Certificate, MembershipCertificate, NotYetKnown, parse_certificate
+from wattswarm.kernel.event import Event, parse
+from wattswarm.kernel.limits import LOCAL_PROTOCOL_VERSION, certificate_bytes_max
+from wattswarm.kernel.payloads.judge import DecisionFinalized, FinalityVote
+from wattswarm.kernel.refusal import Malformed, Refused
+from wattswarm.node import Node
+
+channel = "wattswarm_log"
+asked_kept_max = 65_536
+answer_bytes_max = 2 << 20
+
+
+def standing_of(head: LogHead) -> Standing:
+    """A log's totals as a peer is told them."""
+    return Standing(
+        Total(head.events, head.events_sum.to_bytes(32, "little")),
+        Total(head.certificates, head.certificates_sum.to_bytes(32, "little")),
+        head.state_root.to_bytes(32, "little"),
+        LOCAL_PROTOCOL_VERSION,
+    )
+
+
+def known_of(event: Event) -> Known:
+    """An event as the network needs to know it."""
+    urgent = isinstance(event.payload, FinalityVote | DecisionFinalized)
+    wire = (event.body, event.signature)
+    return Known(event.id, event.author, event.author_seq, event.created_at // 1000, urgent, wire)
+
+
+def fate_of(event: Event, outcome: Outcome) -> Fate:
+    """What became of an event, for whoever sent it."""
+    match outcome:
+        case Stored():
+            return Fate(event.id, "stored")
+        case Duplicate():
+            return Fate(event.id, "here")
+        case Void():
+            return Fate(event.id, "void")
+        case NotAdmitted():
+            return Fate(event.id, "refused")
+        case Waiting(why):
+            return Fate(event.id, why, event.author, event.author_seq)
+
+
+class SharedLog:
+    """One node's log on the network."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._mark = Mark()
+        self._asked: set[bytes] = set()
+
+    async def stock(self) -> Stock:
+        """All that is live now."""
+        items = Items()
+        node = self._node
+        found = await outlines.outline(
+            node.database,
+            node.genesis_network,
+            lambda portion: items.update((at_ms // 1000, event_id) for at_ms, event_id in portion),
+        )
+        self._mark = found.mark
+        return Stock(items, found.ruling, found.decisions, found.chains, standing_of(found.head))
+
+    async def news(self) -> Sequence[Appended]:
+        """What came since, in portions of one sort: this node's own, asked for, and the rest."""
+        news: list[Appended] = []
+        more = True
+        while more:
+            step = await outlines.advance(self._node.database, self._node.genesis_network, self._mark)
+            more = step.more
+            if step.mark != self._mark:
+                self._mark = step.mark
+                news.extend(self._told(step))
+        return news
+
+    def _told(self, step: Advance) -> list[Appended]:
+        me, standing = self._node.home.keys.node_id, standing_of(step.head)
+        sorts = [
+            (own, repaired, [known_of(event) for event in events])
+            for (own, repaired), events in groupby(
+                step.events, key=lambda event: (event.author == me, event.id in self._asked)
+            )
+        ] or [(False, False, [])]
+        self._asked.difference_update(event.id for event in step.events)
+        certificates = [CertificateKnown(one.id, one.ruling, one.wire) for one in step.certificates]
+        void = [(at_ms // 1000, event_id) for at_ms, event_id in step.void]
+        (own, repaired, events), *rest = sorts
+        first = Appended(events, void, certificates, step.idle, step.chains, standing, own, repaired)
+        return [first, *(Appended(found, (), (), (), {}, standing, own, asked) for own, asked, found in rest)]
+
+    def notices(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[str]]:
+        """A notice whenever somebody wrote something."""
+        return self._node.database.listen(channel)
+
+    def is_member(self, node_id: bytes) -> bool:
+        """Whether a node is, or was, a member of a version that is known here."""
+        return self._node.log.network.knows_author(node_id)
+
+    # -- what peers sent ------------------------------------------------------------------------------------------
+
+    async def intake(self, events: Sequence[Wire], certificates: Sequence[bytes], *, asked: bool) -> Intake:
+        """Check and store, in one transaction. Fates come in the order of ``events``."""
+        network_id = self._node.log.network.network_id
+        parsed = [self._parsed(wire, network_id) for wire in events]
+        sound, unsound = self._certificates(certificates)
+        bad = {event.id for event in await bad_signatures([event for event in parsed if event is not None], sound)}
+        good = [event for event in parsed if event is not None and event.id not in bad]
+        if asked and len(self._asked) < asked_kept_max:
+            self._asked.update(event.id for event in good)
+        taken = await self._node.log.ingest(good, sound)
+        waiting = sum(isinstance(refusal, NotYetKnown) for refusal in taken.refusals.values())
+        fates = [
+            Fate(b"", "bad") if event is None or event.id in bad else fate_of(event, taken.outcomes[event.id])
+            for event in parsed
+        ]
+        return Intake(fates, unsound + len(taken.refusals) - waiting, waiting)
+
+    def _parsed(self, wire: Wire, network_id: bytes) -> Event | None:
+        try:
+            return parse(*wire, network_id)
+        except Malformed:
+            return None
+
+    def _certificates(self, wires: Sequence[bytes]) -> tuple[list[Certificate], int]:
+        sound: list[Certificate] = []
+        for wire in wires:
+            try:
+                sound.append(parse_certificate(wire, self._node.log.network))
+            except Refused:
+                continue
+        return sound, len(wires) - len(sound)
+
+    # -- what peers ask -------------------------------------------------------------------------------------------
+
+    async def answer(self, question: Question) -> object:
+        """The answer to a question, of the type that the question says."""
+        database = self._node.database
+        match question:
+            case Lacking(ids):
+                return await outlines.lacking(database, ids)
+            case EventsOf(ids):
+                return await outlines.wires_of(database, ids, answer_bytes_max)
+            case Span(author, first, last, most):
+                return await outlines.span(database, author, first, min(last, first + most - 1), answer_bytes_max)
+            case CertificatesOf(ids):
+                return await outlines.certificates_of(database, ids, certificate_bytes_max)
+            case BundleOf(task, epoch):
+                return await self._bundle(task, epoch)
+
+    async def _bundle(self, task: bytes, epoch: int) -> bytes | None:
+        """The bundle of a decision that is not contradicted."""
+        try:
+            record = await self._node.log.task(task)
+        except Refused:
+            return None
+        found = [certificate for certificate in record.certificates if certificate.epoch == epoch]
+        if len(found) != 1:
+            return None
+        ruling = await self._node.log.read(lambda txn: txn.membership_certificates())
+        parsed = [parse_certificate(wire, self._node.log.network) for wire in ruling]
+        memberships = [one for one in parsed if isinstance(one, MembershipCertificate)]
+        return make_bundle(self._node.home.genesis, memberships, found[0])
