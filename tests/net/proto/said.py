@@ -47,7 +47,7 @@ drawn: dict[type[m.Message], st.SearchStrategy[m.Message]] = {
     m.Frontier: st.builds(m.Frontier, entries, st.booleans()),
     m.RangeGet: st.builds(lambda author, span: m.RangeGet(author, *span), hashes, spans),
     m.Range: st.builds(m.Range, hashes, wire_lists, st.booleans()),
-    m.NegOpen: st.builds(m.NegOpen, uint32s, st.sampled_from((0, 1)), blobs),
+    m.NegOpen: st.builds(m.NegOpen, uint32s, st.sampled_from((0, 1, 2)), blobs),
     m.NegMsg: st.builds(m.NegMsg, uint32s, blobs),
     m.NegErr: st.builds(m.NegErr, uint32s, slugs),
     m.NegClose: st.builds(m.NegClose, uint32s),

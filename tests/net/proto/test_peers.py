@@ -1,4 +1,4 @@
-"""The book of places: what is learned, how often it is tried, and that no stranger decides it (docs/network.md §2)."""
+"""Whom a node dials, keeps and lets go; and that no stranger decides it (docs/network.md §2)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from net.proto import peers
 from net.proto.conduct import Ledger
 from net.proto.peers import PeerBook, Target, backoff_ms
-from tests.net.proto.places import book, connect, me, minute, node, now, place
+from tests.net.proto.books import book, connect, links, me, minute, node, now, place
+from wattswarm.kernel.refusal import Refused
 
 # -- back-off ------------------------------------------------------------------------------------------------------
 
@@ -106,132 +106,198 @@ def test_a_clock_that_goes_back_keeps_no_place_away_for_more_than_a_back_off() -
     assert made.dial(following) == [Target(place(1), node(1))]
 
 
-# -- what others tell ----------------------------------------------------------------------------------------------
+# -- the mesh ------------------------------------------------------------------------------------------------------
 
 
-def test_a_peer_may_tell_thirty_two_addresses_a_minute() -> None:
-    made = book()
-    assert made.told(node(1), "192.0.2.1", [place(number) for number in range(100)], now) == 32
-    assert made.told(node(1), "192.0.2.1", [place(200)], now) == 0
-    assert made.told(node(2), "192.0.2.2", [place(201)], now) == 1
-    assert made.told(node(1), "192.0.2.1", [place(number) for number in range(300, 400)], now + minute) == 32
-    assert len(made) == 65
+@pytest.mark.parametrize(("known", "expected"), [(1, 1), (5, 5), (12, 12), (13, 6), (100, 6)])
+def test_up_to_twelve_nodes_are_a_full_mesh_and_above_that_six_are_dialled(known: int, expected: int) -> None:
+    dialled = links(book(known))
+    assert len(dialled) == expected
+    assert len({target.node_id for target in dialled}) == expected
 
 
-def test_what_cannot_be_dialled_from_here_is_not_learned() -> None:
-    made = book()
-    assert made.told(node(1), "192.0.2.1", ["127.0.0.1:22", "localhost:5432", "[::1]:80", "239.0.0.1:80"], now) == 0
-    made.introduced(node(2), "192.0.2.2", ["127.0.0.1:22", "0.0.0.0:4000"])
-    assert made.dial(now) == [Target("192.0.2.2:4000", node(2))]
+@pytest.mark.parametrize(("callers", "dials"), [(0, 6), (1, 5), (3, 3), (4, 2), (5, 2), (12, 2)])
+def test_in_a_large_network_a_node_that_was_called_by_enough_still_dials_two(callers: int, dials: int) -> None:
+    made = book(50)
+    for number in range(1, callers + 1):
+        made.joined(node(number), None, now, member=True)
+    assert len(links(made)) == dials
 
 
-def test_only_what_this_node_connected_to_is_told_to_others() -> None:
-    made = book(3)
-    made.told(node(9), "192.0.2.9", [place(50)], now)
-    connect(made, Target(place(1), node(1)), now)
-    connect(made, Target(place(2), node(2)), now)
-    made.answered(place(3), node(3), now)
-    assert set(made.share(node(9))) == {place(1), place(2)}
-    assert made.share(node(1)) == (place(2),)
+def test_a_node_whose_links_fall_below_four_dials_up_to_six() -> None:
+    made = book(50)
+    first = links(made)
+    for target in first[:2]:
+        assert target.node_id is not None
+        made.left(target.node_id, now)
+    assert made.dial(now) == [], "four are enough"
+    assert first[2].node_id is not None
+    made.left(first[2].node_id, now)
+    assert len(links(made)) == 3
 
 
-def test_at_most_thirty_two_addresses_are_told_and_not_always_the_same() -> None:
-    made = book(100)
-    for number in range(1, 101):
-        connect(made, Target(place(number), node(number)), now)
-    told = [made.share(node(500)) for _ in range(5)]
-    assert all(len(set(one)) == 32 for one in told)
-    assert len(set(told)) == 5
+def test_not_more_than_eight_are_dialled_at_once() -> None:
+    made = book(12)
+    assert len(made.dial(now)) == 8
+    assert made.dial(now) == []
+    made.failed(place(1), now)
+    assert len(made.dial(now)) <= 1
 
 
-def test_who_is_newly_heard_is_dialled_at_once_and_where_it_is_now() -> None:
+def test_whom_a_node_dials_is_drawn() -> None:
+    choices = {frozenset(target.node_id for target in book(30, seed=seed).dial(now)) for seed in range(20)}
+    assert len(choices) == 20
+
+
+def test_what_failed_least_is_dialled_first() -> None:
+    made = book(30)
+    for number in range(1, 25):
+        made.failed(place(number), now - minute)
+    assert {target.node_id for target in made.dial(now)} == {node(number) for number in range(25, 31)}
+
+
+def test_of_a_node_with_many_addresses_one_is_dialled_at_a_time() -> None:
     made = book(1)
-    for _ in range(7):
-        made.failed(place(1), now)
-    assert made.dial(now + 1_000) == []
-    made.heard(node(1), place(1), now + 1_000)
-    assert made.dial(now + 1_000) == [Target(place(1), node(1))]
+    for number in range(2, 6):
+        made.learn(place(number), "stored", node(1))
+    target, *others = made.dial(now)
+    assert others == []
+    assert made.dial(now) == []
+    made.failed(target.address, now)
+    assert [other.address != target.address for other in made.dial(now)] == [True]
 
 
-# -- room ----------------------------------------------------------------------------------------------------------
+def test_who_is_connected_is_not_dialled() -> None:
+    made = book(1)
+    made.joined(node(1), None, now, member=True)
+    assert made.dial(now) == []
+    assert made.next_ms(now) is None
 
 
-def test_the_book_is_bounded_and_no_teller_drives_out_what_is_worth_more() -> None:
-    made = book(1_000, "stored")
-    for teller in range(2_000, 3_000):
-        made.told(node(teller), "192.0.2.1", [place(teller + step * 1_000) for step in range(32)], now)
-    assert len(made) == peers.places_max == 1_024
-    for number in range(1, 1_001):
-        assert made.learn(place(number), "told"), "it is still there"
-    assert len(made) == 1_024
-
-
-def test_a_failed_place_makes_room_for_its_equal_and_any_for_its_better() -> None:
-    made = book()
-    made.told(node(1), "192.0.2.1", [place(1)], now)
-    for number in range(2, 1_025):
-        assert made.learn(place(number), "told")
-    assert not made.learn(place(5_000), "told")
-    made.failed(place(7), now)
-    assert made.learn(place(5_000), "told")
-    assert made.learn(place(6_000), "configured")
-    assert len(made) == 1_024
-
-
-def test_configured_connected_and_friends_places_stay_whoever_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "places_max", 3)
+def test_an_address_that_turned_out_to_be_ourselves_is_never_dialled_or_learned_again() -> None:
     made = book()
     made.learn(place(1), "configured")
-    made.learn(place(2), "told", node(2))
-    made.learn(place(3), "told", node(3))
-    made.joined(node(2), None, now, member=True)
-    made.befriend(node(3))
-    for number in (1, 2, 3):
-        made.failed(place(number), now)
-    assert not made.learn(place(4), "configured")
+    assert made.dial(now) == [Target(place(1), None)]
+    made.answered(place(1), me, now)
+    assert not made.learn(place(1), "configured")
+    assert not made.learn(place(2), "heard", me)
+    assert made.dial(now + 10 * minute) == []
 
 
-def test_a_node_has_at_most_eight_places() -> None:
+def test_an_address_belongs_to_whom_tls_proved_there() -> None:
     made = book()
-    for number in range(100):
-        made.introduced(node(1), "192.0.2.1", [place(number)])
-    assert len(made) == peers.places_a_node_max == 8
-    made.heard(node(1), place(500), now)
-    assert len(made) == 8
-    for number in range(100):
-        made.failed(place(number), now)
-    assert made.dial(now) == [Target(place(500), node(1))]
+    made.learn(place(1), "stored", node(1))
+    made.dial(now)
+    made.answered(place(1), node(7), now)
+    made.joined(node(7), place(1), now, member=True)
+    assert list(made.reached()) == [(place(1), node(7))]
 
 
-@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 60), st.integers(0, 100_000)), max_size=120))
-def test_whatever_happens_the_book_stays_within_its_bounds(steps: list[tuple[int, int, int]]) -> None:
-    made = PeerBook(me, Ledger(), random.Random(3))
+# -- letting go ----------------------------------------------------------------------------------------------------
+
+
+def called_by(made: PeerBook, numbers: range) -> None:
+    for number in numbers:
+        made.joined(node(number), None, now, member=True)
+
+
+def test_what_is_above_twelve_links_is_let_go_but_never_the_two_we_dialled() -> None:
+    made = book(50)
+    dialled = [target.node_id for target in made.dial(now)[:2]]
+    for target_id in dialled:
+        assert target_id is not None
+        made.joined(target_id, f"10.9.9.9:{target_id[-1] + 1}", now, member=True)
+    called_by(made, range(100, 110))
+    assert made.surplus() == []
+    called_by(made, range(110, 130))
+    for _ in range(50):
+        going = made.surplus()
+        assert len(going) == 20
+        assert not set(going) & set(dialled)
+
+
+def test_a_friend_is_never_let_go() -> None:
+    made = book()
+    for number in range(1, 40):
+        made.befriend(node(number))
+    called_by(made, range(1, 60))
+    assert set(made.surplus()) == {node(number) for number in range(40, 60)}
+
+
+def test_of_many_that_we_dialled_two_are_kept() -> None:
+    made = book()
+    for number in range(1, 15):
+        made.joined(node(number), place(number), now, member=True)
+    assert len(made.surplus()) == 2
+
+
+def test_observers_take_no_place_in_the_mesh() -> None:
+    made = book(5)
+    for number in range(100, 200):
+        made.joined(node(number), None, now, member=False)
+    assert made.surplus() == []
+    assert len(links(book(5))) == 5
+    made = book(50)
+    for number in range(100, 120):
+        made.joined(node(number), None, now, member=False)
+    assert len(links(made)) == 6
+
+
+def test_an_observer_that_becomes_a_member_takes_part() -> None:
+    made = book()
+    called_by(made, range(1, 13))
+    made.joined(node(20), None, now, member=False)
+    assert made.surplus() == []
+    made.joined(node(20), None, now + 1, member=True)
+    assert len(made.surplus()) == 1
+
+
+# -- friends and the graylist --------------------------------------------------------------------------------------
+
+
+def test_friends_are_dialled_first_and_also_when_there_are_links_enough() -> None:
+    made = book(100)
+    made.befriend(node(77))
+    assert made.dial(now)[0].node_id == node(77)
+    made = book(100)
+    called_by(made, range(200, 210))
+    links(made)
+    made.befriend(node(78))
+    assert [target.node_id for target in made.dial(now)] == [node(78)]
+    made.unfriend(node(78))
+    made.failed(place(78), now)
+    assert made.next_ms(now) is None
+
+
+def test_a_friends_place_is_not_forgotten_however_often_it_fails() -> None:
+    made = book(1, "told")
+    made.befriend(node(1))
+    for step in range(100):
+        made.failed(place(1), now + step)
+    assert len(made) == 1
+
+
+def test_there_are_at_most_sixty_four_friends() -> None:
+    made = book()
+    for number in range(1, 65):
+        made.befriend(node(number))
+    made.befriend(node(64))
+    with pytest.raises(Refused):
+        made.befriend(node(65))
+    assert not made.is_friend(node(65))
+    made.unfriend(node(1))
+    made.befriend(node(65))
+    assert made.is_friend(node(65))
+
+
+def test_who_is_graylisted_is_dialled_when_its_term_is_over() -> None:
+    ledger = Ledger()
+    made = book(1, ledger=ledger)
+    ledger.note(node(1), "malformed", now)
     at = now
-    for what, number, later_ms in steps:
-        at += later_ms - 20_000
-        match what:
-            case 0:
-                made.learn(place(number), "stored", node(number % 7))
-            case 1:
-                made.told(node(number), "192.0.2.1", [place(number), place(number + 1)], at)
-            case 2:
-                made.failed(place(number), at)
-            case 3:
-                made.answered(place(number), node(number % 7), at)
-            case 4:
-                made.joined(node(number % 7), place(number) if number % 2 else None, at, member=number % 3 > 0)
-            case 5:
-                made.left(node(number % 7), at, rest_ms=number)
-            case 6:
-                made.heard(node(number % 7), place(number), at)
-            case _:
-                targets = made.dial(at)
-                assert len(targets) <= peers.dials_at_once_max
-                assert len({target.address for target in targets}) == len(targets)
-                assert me not in [target.node_id for target in targets]
-                known = [target.node_id for target in targets if target.node_id is not None]
-                assert len(set(known)) == len(known)
-        following = made.next_ms(at)
-        assert following is None or at <= following <= at + 300_000
-        assert len(made.surplus()) <= 1
-        assert len(made.share(node(1))) <= 32
+    dialled_ms = None
+    while dialled_ms is None:
+        if made.dial(at):
+            dialled_ms = at
+        at = made.next_ms(at) or at
+    assert dialled_ms == now + 10 * minute

@@ -1,4 +1,4 @@
-"""A book of peers as its tests need one: nodes that are numbers, each at a place of its own."""
+"""Books of places for tests: some that are filled, and how their dials end."""
 
 from __future__ import annotations
 
