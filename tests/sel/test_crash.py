@@ -22,7 +22,7 @@ from tests.sel.nodes import Place, author, make, on_own_server
 from wattswarm.kernel import codec
 
 kills = 50
-authors = 3
+authors = 2
 patience_s = 60
 whole_line = re.compile("(sealed|stored) ([0-9]+) ([0-9a-f]{64})")
 
@@ -152,7 +152,7 @@ def kill_often(place: Place, heard: Heard, draw: random.Random) -> None:
             else:
                 time.sleep(draw.random() * 0.5)
             one, all_ = [draw.choice(alive)], [*server(place), *alive]
-            kill(draw.choice((one, one, one, server(place), server(place), all_)), children)
+            kill(draw.choice((*[one] * 4, *[server(place)] * 5, all_)), children)
             heard.look()
         fill(children, place, heard)
         wait_for_more(heard, heard.bytes)
