@@ -104,6 +104,13 @@ SELECT stream FROM streams WHERE label = $1;
 -- name: vote_on
 SELECT candidate_hash FROM finality_votes WHERE task = $1 AND epoch = $2;
 
+-- name: membership_signatures
+SELECT phase, round, membership_hash, signature FROM membership_signatures WHERE previous = $1 ORDER BY round, phase;
+
+-- name: keep_membership_signature
+INSERT INTO membership_signatures (previous, round, phase, membership_hash, signature, event_id)
+VALUES ($1, $2, $3, $4, $5, $6);
+
 -- name: verdicts
 SELECT event_id, status, reason, message FROM verdicts WHERE stream = $1;
 
