@@ -10,7 +10,7 @@ Keeps docs/protocol.md §9, Membership.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 
 from msgspec import Struct
@@ -21,8 +21,8 @@ from wattswarm.kernel.event import Draft
 from wattswarm.kernel.governance import GovernanceState
 from wattswarm.kernel.intents.values import Author, Wait, turn_ms
 from wattswarm.kernel.limits import counter_max
-from wattswarm.kernel.membership import Membership, Network, Phase
-from wattswarm.kernel.payloads.govern import MembershipProposed, MembershipUpdated
+from wattswarm.kernel.membership import Membership, Network, Phase, version_hash
+from wattswarm.kernel.payloads.govern import MembershipProposed, MembershipUpdated, VersionBody
 from wattswarm.kernel.refusal import Refused
 from wattswarm.kernel.rounds import Book, Signer, Stored
 
@@ -44,7 +44,8 @@ class Seat(Struct, frozen=True):
 
     ``approved``: hashes that the operator approved, the newest last. ``stored``: what the node has signed about the
     current version's successor. ``forked``: authors whose fork certificates are held. ``moved_ms``: when what is known
-    about the successor last changed here (unix ms); 0: wait for nobody, as when a person asks.
+    about the successor last changed here (unix ms); 0: wait for nobody, as when a person asks. ``drafted``: a version
+    that the operator approved and nobody proposed yet.
     """
 
     network: Network
@@ -55,6 +56,7 @@ class Seat(Struct, frozen=True):
     forked: Collection[bytes]
     now_ms: int
     moved_ms: int = 0
+    drafted: VersionBody | None = None
 
 
 Step = Author | Sign | Wait
@@ -70,10 +72,13 @@ def next_steps(seat: Seat) -> list[Step]:
     update = rounds.update(book, version)
     if update is not None:
         return _announce(seat, version, update)
-    approved = [name for name in seat.approved if name.hex() in book.bodies]
+    bodies = dict(book.bodies)
+    if seat.drafted is not None:
+        bodies[version_hash(seat.drafted).hex()] = seat.drafted
+    approved = [name for name in seat.approved if name.hex() in bodies]
     if not version.has(seat.me, "finalizer") or not approved:
         return []
-    return _Desk(seat, version, book, approved).steps()
+    return _Desk(seat, version, book, bodies, approved).steps()
 
 
 def _announce(seat: Seat, version: Membership, update: MembershipUpdated) -> list[Step]:
@@ -93,23 +98,40 @@ def _announce(seat: Seat, version: Membership, update: MembershipUpdated) -> lis
 class _Desk:
     """A finalizer's papers: what it meant, what it signed, what it means now (``choice``)."""
 
-    def __init__(self, seat: Seat, version: Membership, book: Book, approved: Sequence[bytes]) -> None:
-        self.seat, self.version, self.book, self.approved = seat, version, book, approved
+    def __init__(
+        self, seat: Seat, version: Membership, book: Book, bodies: Mapping[str, VersionBody], approved: Sequence[bytes]
+    ) -> None:
+        self.seat, self.version, self.book, self.bodies, self.approved = seat, version, book, bodies, approved
         self.mine = rounds.with_stored(book, seat.me, seat.stored).signers.get(seat.me.hex(), Signer())
-        shown = {name: rounds.prepare_quorum(book, version, name) for name in approved}
-        self.quorums = {name: quorum.round for name, quorum in shown.items() if quorum is not None}
+        held = {name: rounds.prepare_quorum(book, version, name) for name in approved}
+        self.quorums = {name: quorum.round for name, quorum in held.items() if quorum is not None}
         self.choice = self._choice()
 
     def _choice(self) -> bytes:
         """The version that this node works for: what it is bound to, what a quorum prepared, what was approved last."""
-        newest = max(self.quorums, key=lambda name: (self.quorums[name], name), default=None)
+        since = {name: max(self._shown(name), self.quorums.get(name, rounds.no_round)) for name in self.approved}
+        newest = max(since, key=lambda name: (since[name], name))
         lock = self.mine.committed[-1] if self.mine.committed else None
-        if lock is not None and (newest is None or self.quorums[newest] <= lock.round):
+        if lock is not None and since[newest] <= lock.round:
             return lock.membership_hash
-        return newest if newest is not None else self.approved[-1]
+        return newest if since[newest] != rounds.no_round else self.approved[-1]
+
+    def _shown(self, name: bytes) -> int:
+        """The newest round of which a proposal showed the version's prepare quorum; the book may have dropped it."""
+        entries = [entry for signer in self.book.signers.values() for entry in signer.proposed]
+        return max((one.quorum_round for one in entries if one.membership_hash == name), default=rounds.no_round)
 
     def steps(self) -> list[Step]:
-        return self._commit() or self._prepare()
+        return self._say_again() or self._commit() or self._prepare()
+
+    def _say_again(self) -> list[Step]:
+        """The stream does not show what this node prepared last, as when who proposed it forked: say the same again."""
+        last = self.mine.last_round
+        prepared = [entry for entry in self.mine.prepared if entry.round == last]
+        shown = self.book.signers.get(self.seat.me.hex(), Signer()).last_round
+        if not prepared or shown >= last or prepared[0].membership_hash.hex() not in self.bodies:
+            return []
+        return self._enter(last, prepared[0].membership_hash, ())
 
     def _commit(self) -> list[Step]:
         """A quorum prepared a version in this round or a later one: commit to it there."""
@@ -128,16 +150,15 @@ class _Desk:
         """Prepare the choice in the round that is to be entered, if there is one now."""
         last, ahead = self.mine.last_round, self._round_of_a_third()
         if last == rounds.no_round or ahead > last:
-            return self._enter(max(ahead, 0))
+            return self._enter(max(ahead, 0), self.choice, self.seat.stored)
         signed = (*self.mine.prepared, *self.mine.committed)
-        if next(entry.membership_hash for entry in signed if entry.round == last) != self.choice:
-            return self._enter(last + 1)
-        if not self._is_alive_after(last):
+        meant = next(entry.membership_hash for entry in signed if entry.round == last)
+        if meant == self.choice and not self._is_alive_after(last):
             return []
         due_ms = self.seat.moved_ms + round_ms
-        if self.seat.moved_ms and self.seat.now_ms < due_ms and self._may_win(last):
+        if self.seat.moved_ms and self.seat.now_ms < due_ms and self._may_win(last, meant):
             return [Wait(due_ms, f"round {last} may still end well")]
-        return self._enter(last + 1)
+        return self._enter(last + 1, self.choice, self.seat.stored)
 
     def _round_of_a_third(self) -> int:
         """The highest round that ⌊n/3⌋ + 1 finalizers have signed in, or beyond: an honest one among them."""
@@ -154,49 +175,38 @@ class _Desk:
             later.update(entry.membership_hash for entry in signed if entry.round > round_)
         return self.choice in later
 
-    def _may_win(self, round_: int) -> bool:
-        """Whether the choice may still get its quorum in a round from finalizers that did not prepare another."""
+    def _may_win(self, round_: int, name: bytes) -> bool:
+        """Whether a version may still get its quorum in a round from finalizers that did not prepare another."""
         lost = sum(
-            any(entry.round == round_ and entry.membership_hash != self.choice for entry in signer.prepared)
+            any(entry.round == round_ and entry.membership_hash != name for entry in signer.prepared)
             for signer in self.book.signers.values()
         )
         return len(self.version.having("finalizer")) - lost >= self.version.finality_threshold
 
-    def _enter(self, round_: int) -> list[Step]:
-        """Prepare the choice in the round, and propose it there first if nobody did so that it can be prepared."""
-        signed = Sign("prepare", self.version.hash, round_, self.choice)
-        if self.choice.hex() not in self.book.bodies:
+    def _enter(self, round_: int, name: bytes, stored: Sequence[Stored]) -> list[Step]:
+        """Prepare a version in the round, and propose it there first if nobody did so that it can be prepared."""
+        seat, version = self.seat, self.version
+        if name.hex() not in self.bodies:
             return [_rest("the version that this node has committed to is not known here any more")]
+        signed = Sign("prepare", version.hash, round_, name)
         try:
-            self._check(self.book, round_)
+            rounds.may_prepare(self.book, version, seat.me, stored, round_, name, seat.forked)
         except Refused as refusal:
             if refusal.reason not in ("not_proposed", "locked"):
                 return [_rest(refusal.message)]
         else:
             return [signed]
-        quorum = rounds.prepare_quorum(self.book, self.version, self.choice)
+        quorum = rounds.prepare_quorum(self.book, version, name)
         shown = quorum if quorum is not None and quorum.round < round_ else None
-        proposal = MembershipProposed(self.version.hash, round_, self.book.bodies[self.choice.hex()], shown)
+        proposal = MembershipProposed(version.hash, round_, self.bodies[name.hex()], shown)
         imagined = deepcopy(self.book)
         try:
-            rounds.propose(imagined, self.seat.network, self.seat.me, proposal)
-            self._check(imagined, round_)
+            rounds.propose(imagined, seat.network, seat.me, proposal)
+            rounds.may_prepare(imagined, version, seat.me, stored, round_, name, seat.forked)
         except Refused as refusal:
             return [_rest(refusal.message)]
         return [Author(Draft(proposal)), signed]
 
-    def _check(self, book: Book, round_: int) -> None:
-        seat = self.seat
-        rounds.may_prepare(book, self.version, seat.me, seat.stored, round_, self.choice, seat.forked)
-
 
 def _rest(why: str) -> Wait:
     return Wait(counter_max, why)
-
-
-def first_round(seat: Seat) -> int:
-    """The round in which ``me`` may propose a version that it has not proposed yet: its last, or the one after."""
-    version = seat.network.current
-    book = rounds.with_stored(governance.book(seat.state, version.hash), seat.me, seat.stored)
-    mine = book.signers.get(seat.me.hex(), Signer())
-    return mine.last_round + 1 if mine.last_round != rounds.no_round else 0
