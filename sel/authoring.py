@@ -219,6 +219,12 @@ class _Batch:
 
     async def _sign(self, draft: Draft) -> Event:
         admission = self.admission
+        if not admission.network.knows_author(self.author.keys.node_id):
+            raise Refused(
+                "not_a_member",
+                f"this node ({self.author.keys.node_id.hex()[:16]}…) is no member of its network, it observes: others "
+                "would not take its events; `wattswarm network show` says how it becomes a member",
+            )
         head = admission.chains[self.author.keys.node_id].head
         now = hlc.after(admission.head.max_hlc, admission.now_ms)
         ahead_ms = hlc.wall_ms(now) - admission.now_ms
