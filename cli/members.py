@@ -96,7 +96,8 @@ def _show_proposal(current: Membership, one: Proposal) -> None:
         "not signed by": named(unsigned) if unsigned else "-",
     }
     output.fields(pairs)
-    output.note(f"a finalizer that agrees: wattswarm members sign {one.name}")
+    if unsigned:
+        output.note(f"a finalizer that agrees: wattswarm members sign {one.name}")
 
 
 @add(

@@ -75,6 +75,8 @@ def _tell_entered(session: Session, entered: Entered, what: str) -> None:
     if entered.put_aside is not None:
         output.note(f"the log of the network before lies in {entered.put_aside}")
     output.note(f"{what}: network {home.genesis.network_id.hex()}")
+    if entered.already:
+        return
     output.note(tolerance(first))
     if roles:
         output.note(f"this node ({home.keys.node_id.hex()}) is a founding member: {written(roles)}")
@@ -159,8 +161,8 @@ async def join(session: Session, invite_: str, fresh: bool) -> None:
     remember_addresses(entered.home.path, said.addresses)
     name = said.genesis.said.name
     if entered.already:
-        output.note(f"this node is on {name} already; the invite's addresses are noted")
-    _tell_entered(session, entered, f"joined {name}")
+        output.note("this node was on that network already; the addresses of the invite are noted")
+    _tell_entered(session, entered, f"{'on' if entered.already else 'joined'} {name}")
 
 
 @add(group, "show", "wattswarm network show", "wattswarm network show --json")
