@@ -227,18 +227,10 @@ class PgTxn:
 
     async def streams(self, streams: Collection[bytes]) -> dict[bytes, StreamRow]:
         rows = await self.connection.fetch(sql["streams"], list(streams))
-        found = {
-            row[0]: StreamRow(
-                row[0],
-                row[1],
-                row[2],
-                (row[3], row[4], row[5]) if row[3] is not None else None,
-                None,
-                row[6],
-                row[7],
-            )
-            for row in rows
-        }
+        found = {}
+        for stream, state, digest, epoch, hlc, last_id, awaits, unproven in rows:
+            last = None if epoch is None else (epoch, hlc, last_id)
+            found[stream] = StreamRow(stream, state, digest, last, None, awaits, unproven)
         self.met.update(found)
         return found
 
