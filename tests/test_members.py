@@ -96,6 +96,7 @@ async def swarm(tmp_path: Path, postgres_dsn: str) -> AsyncIterator[Swarm]:
 
 
 async def test_a_lost_finalizer_is_replaced_by_the_rest_and_by_nobody_less(swarm: Swarm) -> None:
+    await author_checkpoint(swarm["dee"].log)
     lost = (await author_checkpoint(swarm["dee"].log)).author_seq
     await swarm.share(*four)
     body = await swarm.propose("ada", ["fay"], ["dee"])

@@ -8,18 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.cast import everything, step_ms
-from tests.kernel.chamber import Chamber, four
+from tests.cast import everything, keys_of, step_ms
+from tests.kernel.chamber import Chamber, Member, four
 from tests.kernel.council import node, worker
 from wattswarm.kernel import rounds
 from wattswarm.kernel.governance import book
 from wattswarm.kernel.intents.govern import Sign, next_steps, round_ms
 from wattswarm.kernel.intents.values import Author, Wait, turn_ms
-from wattswarm.kernel.membership import version_hash
+from wattswarm.kernel.membership import signed_bytes, version_hash
+from wattswarm.kernel.payloads.fields import SignerSignature
 from wattswarm.kernel.payloads.govern import (
     MembershipProposed,
     MembershipSigned,
     MembershipUpdated,
+    PrepareQuorum,
     VersionBody,
 )
 
@@ -290,3 +292,61 @@ def test_what_the_stream_lost_is_said_again_and_nothing_else() -> None:
     *_, next_one = ada.act(patient=False)
     assert isinstance(next_one.payload, MembershipSigned)
     assert (next_one.payload.round, next_one.payload.membership_hash) == (1, version_hash(gus))
+
+
+# -- rounds that went on without a node ----------------------------------------------------------------------------
+
+
+def preparing(body: VersionBody, round_: int) -> Sign:
+    return Sign("prepare", body.previous, round_, version_hash(body))
+
+
+def prepare(member: Member, body: VersionBody, round_: int, quorum: PrepareQuorum | None = None) -> None:
+    """Have a member propose and prepare a version in a round, whatever its intents say."""
+    member.say(MembershipProposed(body.previous, round_, body, quorum))
+    member.say(member.payload(preparing(body, round_)))
+
+
+def test_a_round_that_a_third_has_reached_is_entered_at_once() -> None:
+    chamber = Chamber()
+    fay, gus = chamber.version(["fay"]), chamber.version(["gus"])
+    ada = chamber.members["ada"]
+    ada.propose(fay)
+    for name in ("ben", "cy"):
+        for round_, body in enumerate((gus, fay, fay)):
+            prepare(chamber.members[name], body, round_)
+    chamber.share()
+    assert ada.steps() == [preparing(fay, 2)]
+
+
+def test_what_a_node_committed_to_is_what_it_works_for_though_it_sees_no_quorum_any_more() -> None:
+    chamber = Chamber()
+    fay, gus = chamber.version(["fay"]), chamber.version(["gus"])
+    ada, ben = chamber.members["ada"], chamber.members["ben"]
+    chamber.members["cy"].propose(gus)
+    prepare(ben, fay, 0)
+    chamber.share()
+    ada.payload(preparing(fay, 0))
+    ada.payload(Sign("commit", fay.previous, 0, version_hash(fay)))
+    ada.approve(fay)
+    ada.approve(gus)
+    assert [said.payload for said in ada.act(patient=False)] == [ada.payload(preparing(fay, 0))]
+    prepare(ben, fay, 1)
+    chamber.share()
+    assert ada.steps(patient=False) == [preparing(fay, 1)]
+
+
+def test_a_quorum_that_a_proposal_shows_goes_before_a_newer_approval() -> None:
+    """The prepares themselves may be gone from the book, or not have come yet."""
+    chamber = Chamber()
+    fay, gus = chamber.version(["fay"]), chamber.version(["gus"])
+    ada, ben = chamber.members["ada"], chamber.members["ben"]
+    chamber.members["cy"].propose(gus)
+    message = signed_bytes(chamber.world.network_id, "prepare", fay.previous, 0, version_hash(fay))
+    signatures = [SignerSignature(node(name), keys_of(name).sign(message)) for name in ("ben", "cy", "dee")]
+    prepare(ben, fay, 0)
+    prepare(ben, fay, 1, PrepareQuorum(0, signatures))
+    chamber.share()
+    ada.approve(fay)
+    ada.approve(gus)
+    assert ada.steps() == [preparing(fay, 0)]
