@@ -20,6 +20,8 @@ groups = {
     "doctor": ("cli.doctor", "Check this host and this node; say how to mend what is wrong."),
     "executors": ("cli.executors", "The runtimes that this node may call."),
     "log": ("cli.log", "The signed event log of this node."),
+    "members": ("cli.members", "Who belongs to the network, and how that is changed."),
+    "network": ("cli.network", "The network that this node belongs to."),
     "node": ("cli.node", "This node itself."),
     "policy": ("cli.policy", "The verifier policies that tasks can bind."),
     "proof": ("cli.proof", "Decisions that prove themselves."),

@@ -25,6 +25,7 @@ from wattswarm.node import Node, now_ms, open_node
 from wattswarm.presence import NodeState, boot_id, presence, write_state
 from wattswarm.runtime.crew import Crew, Duty
 from wattswarm.runtime.staff import Staff
+from wattswarm.succession import carry_on_for_ever
 
 _log = logging.getLogger(__name__)
 refresh_s = 30.0
@@ -144,6 +145,7 @@ class _Daemon:
 async def _serve(daemon: _Daemon, stop: trio.Event, task_status: trio.TaskStatus[Ready]) -> None:
     node = daemon.node
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(carry_on_for_ever, node)
         if node.config.autopilot:
             daemon.staff = Staff(node.executors)
             daemon.crew = Crew(node.log, News(node.database), daemon.staff, daemon.duties)

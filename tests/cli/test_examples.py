@@ -17,7 +17,20 @@ by_hand = {
     "wattswarm demo": "its own test: it takes seconds",
     "wattswarm node up": "its own test: it would end the tasks that other examples need",
 }
-order = ["task run-real", "task sample", "task submit", "log export", "log import", "proof export", "proof verify"]
+order = [
+    "task run-real",
+    "task sample",
+    "task submit",
+    "log export",
+    "log import",
+    "proof export",
+    "proof verify",
+    "network init",
+    "network invite",
+    "network join",
+    "members propose",
+    "members sign",
+]
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
