@@ -36,8 +36,8 @@ look_s = 1.0
 class Neighbours(Protocol):
     """What is attached to a daemon, as far as it speaks of it. ``listen``: the real address, or empty."""
 
-    listen: str
-
+    @property
+    def listen(self) -> str: ...
     def peers(self) -> list[dict[str, Any]]: ...
     def alarms(self) -> list[str]: ...
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from collections.abc import Iterator
 
 import trio
 
@@ -64,7 +63,8 @@ def _is_group(address: str) -> bool:
 
 @contextmanager
 def open_multicast(address: str, port: int) -> Iterator[Multicast]:
-    """``address``: an IPv4 multicast group, or a broadcast address. Raises ``OSError`` if the port cannot be had."""
+    """``address``: an IPv4 multicast group, or a broadcast address. Raises ``OSError`` if it is none, or cannot be
+    listened at."""
     group = _is_group(address)
     with (
         trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as hears,

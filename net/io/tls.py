@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from wattswarm.kernel.identity import Keypair
 
-_from, _until = datetime(2020, 1, 1), datetime(9999, 12, 31, 23, 59, 59)  # noqa: DTZ001 - X.509 wants naive UTC
+_from, _until = datetime(2020, 1, 1), datetime(9999, 12, 31, 23, 59, 59)
 
 
 def _bare(purpose: int) -> ssl.SSLContext:

@@ -9,7 +9,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Final, cast
 
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection
@@ -20,7 +20,7 @@ from net.io.ports import DialFailed, Line, LineClosed
 from net.io.stranger import Gate, Pass, stranger_bytes_max, stranger_s_max
 from net.io.tls import node_id_of
 from net.proto.address import join, split
-from net.proto.frame import frame_bytes_max
+from net.proto.message import frame_bytes_max
 
 _log = logging.getLogger(__name__)
 receive_bytes: Final = 65_536
@@ -140,7 +140,7 @@ async def dialled(address: str, node_id: bytes | None, context: ssl.SSLContext) 
 async def _client(nursery: trio.Nursery, meter: _Meter, address: str) -> WebSocketConnection:
     connection = await wrap_client(
         nursery,
-        meter,  # type: ignore[arg-type] - it asks for no more than a stream
+        cast(Tls, meter),  # it asks for no more than a stream
         address,
         path,
         message_queue_size=1,
