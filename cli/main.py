@@ -23,6 +23,7 @@ groups = {
     "members": ("cli.members", "Who belongs to the network, and how that is changed."),
     "network": ("cli.network", "The network that this node belongs to."),
     "node": ("cli.node", "This node itself."),
+    "peers": ("cli.peers", "The nodes that this one is connected to."),
     "policy": ("cli.policy", "The verifier policies that tasks can bind."),
     "proof": ("cli.proof", "Decisions that prove themselves."),
     "task": ("cli.task", "Tasks: write, submit, follow, steer."),

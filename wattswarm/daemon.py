@@ -122,6 +122,12 @@ class _Daemon:
             *(self.neighbours.alarms() if self.neighbours else ()),
         ]
 
+    def has_news(self) -> bool:
+        """Whether what was said last is wrong: of what goes wrong, or of who is connected."""
+        said = {peer["node_id"]: peer["in_sync"] for peer in self.state.peers}
+        now = {peer["node_id"]: peer["in_sync"] for peer in self.neighbours.peers()} if self.neighbours else {}
+        return self.alarms() != self.state.alarms or said != now
+
     async def say(self, phase: str) -> None:
         """Write the state file. A full disk is told of, and no reason to stop."""
         neighbours, crew = self.neighbours, self.crew
@@ -168,5 +174,5 @@ async def _refresh(daemon: _Daemon) -> None:
     while True:
         await trio.sleep(look_s)
         age_ms = now_ms() - daemon.state.refreshed_at
-        if age_ms >= refresh_s * 1000 or daemon.alarms() != daemon.state.alarms:
+        if age_ms >= refresh_s * 1000 or daemon.has_news():
             await daemon.say("ready")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, cast
 
 import trio
@@ -107,27 +107,26 @@ async def dialled(address: str, node_id: bytes | None, context: ssl.SSLContext) 
 
     Raises ``DialFailed``, within 10 s, saying why.
     """
-    host, port = split(address)
-    async with trio.open_nursery() as nursery:
-        stream: Tls | None = None
-        failed = ""
+    failed = ""
+    async with AsyncExitStack() as stack:
+        nursery = await stack.enter_async_context(trio.open_nursery())
         try:
             with trio.fail_after(dial_s_max):
-                stream = trio.SSLStream(await trio.open_tcp_stream(host, port), context, https_compatible=True)
-                await stream.do_handshake()
-                found = node_id_of(stream.getpeercert(binary_form=True))
+                tcp = await trio.open_tcp_stream(*split(address))
+                stack.push_async_callback(trio.aclose_forcefully, tcp)
+                tls: Tls = trio.SSLStream(tcp, context, https_compatible=True)
+                await tls.do_handshake()
+                found = node_id_of(tls.getpeercert(binary_form=True))
                 if found is None or node_id not in (None, found):
                     failed = f"{address}: TLS proved {'no node' if found is None else 'another node'}"
                 else:
-                    meter = _Meter(stream, stranger_bytes_max)
+                    meter = _Meter(tls, stranger_bytes_max)
                     connection = await _client(nursery, meter, address)
         except trio.TooSlowError:
             failed = f"{address}: no answer within {dial_s_max:g} s"
         except (OSError, trio.BrokenResourceError, ssl.SSLError, ConnectionRejected, ConnectionClosed) as error:
             failed = f"{address}: {error or type(error).__name__}"
         if failed:
-            if stream is not None:
-                await trio.aclose_forcefully(stream)
             nursery.cancel_scope.cancel()
         else:
             line = WebSocketLine(connection, meter, address, found, None)
