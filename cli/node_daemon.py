@@ -86,13 +86,14 @@ async def _serve(config: Config) -> None:
 
     from sel.lifetimes import single_error
     from wattswarm.daemon import run_daemon
+    from wattswarm.neighbours import attach
 
     stop = trio.Event()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, single_error():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch, signals, stop, nursery.cancel_scope)
             async with trio.open_nursery() as living:
-                ready = await living.start(partial(run_daemon, config, stop=stop))
+                ready = await living.start(partial(run_daemon, config, stop=stop, attach=attach))
                 home = ready.node.home
                 click.echo(
                     f"ready node_id={home.keys.node_id.hex()} network_id={home.genesis.network_id.hex()} "

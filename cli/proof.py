@@ -57,10 +57,13 @@ async def show(session: Session, task: str, epoch: int | None) -> None:
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="the file to write")
 async def export(session: Session, task: str, epoch: int | None, out: Path) -> None:
     """Write a task's decision as a bundle that anybody can verify without a node."""
+    async with session.node(make=False) as node:
+        _write(session, out, await _bundle(node, task, epoch))
+
+
+def _write(session: Session, out: Path, data: bytes) -> None:
     from wattswarm.home import write_whole
 
-    async with session.node(make=False) as node:
-        data = await _bundle(node, task, epoch)
     try:
         write_whole(out, data, mode=0o644)
     except OSError as error:
@@ -71,20 +74,66 @@ async def export(session: Session, task: str, epoch: int | None, out: Path) -> N
         output.note(f"{len(data)} bytes written to {out}; `wattswarm proof verify {out}` checks them anywhere")
 
 
+@add(group, "fetch", f"wattswarm proof fetch {'ab' * 32} --peer 127.0.0.1:7700 --out p.cbor")
+@click.argument("task")
+@click.option("--peer", required=True, metavar="HOST:PORT", help="the node to ask")
+@click.option("--epoch", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--network", help="the network id (64 hex digits) that must have decided [this node's, if there is one]")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="a file to write it to")
+async def fetch(session: Session, task: str, peer: str, epoch: int, network: str | None, out: Path | None) -> None:
+    """Get a decision's proof from a peer, verify it, and show it; no log is needed.
+
+    TASK is the task's id of 64 hex digits, as `wattswarm task decision` shows it.
+    """
+    import secrets
+
+    from net.proto.address import split
+    from wattswarm.fetch import fetch as fetched
+    from wattswarm.home import exists, open_home
+    from wattswarm.kernel.bundle import verify_bundle
+    from wattswarm.kernel.identity import Keypair
+    from wattswarm.node import now_ms
+    from wattswarm.presence import daemon_process
+
+    task_id, wanted, state_dir = _hash("TASK", task), _hash("--network", network), session.config().state_dir
+    assert task_id is not None
+    split(peer)
+    keys = Keypair(secrets.token_bytes(32))
+    if exists(state_dir):
+        home = open_home(state_dir, now_ms())
+        wanted = wanted or home.genesis.network_id
+        if daemon_process(state_dir) is None:  # of two connections of one node its peers keep one
+            keys = home.keys
+    data = await fetched(peer, keys, wanted, task_id, epoch, now_ms())
+    found = verify_bundle(data, wanted)
+    if (found.task, found.epoch) != (task_id, epoch):
+        raise Refused("other_proof", f"{peer} sent the proof of another decision: {found.task_id}, epoch {found.epoch}")
+    if out is not None:
+        _write(session, out, data)
+    if out is None or not session.as_json:
+        _print(session, data, wanted)
+
+
 @add(group, "verify", "wattswarm proof verify p.cbor")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--network", help="the network id (64 hex digits) that must have decided")
 def verify(session: Session, file: Path, network: str | None) -> None:
     """Verify a bundle, with no node and no log: who decided what, under which membership."""
-    try:
-        wanted = bytes.fromhex(network) if network is not None else None
-    except ValueError:
-        wanted = b""
-    if wanted is not None and len(wanted) != 32:
-        raise Refused("network", f"--network: found {network!r}, expected 64 hex digits")
+    wanted = _hash("--network", network)
     with open(file, "rb") as source:
         data = source.read(bundle_bytes_max + 1)
     _print(session, data, wanted)
+
+
+def _hash(name: str, text: str | None) -> bytes | None:
+    """32 bytes of 64 hex digits. Raises ``Refused`` naming what is none."""
+    try:
+        value = bytes.fromhex(text) if text is not None else None
+    except ValueError:
+        value = b""
+    if value is not None and len(value) != 32:
+        raise Refused("hash", f"{name}: found {text!r}, expected 64 hex digits")
+    return value
 
 
 def _print(session: Session, data: bytes, network_id: bytes | None) -> None:

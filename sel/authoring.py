@@ -16,13 +16,13 @@ import msgspec
 from sel.admission import Admission
 from sel.ingest import Knowledge, changes_of
 from sel.projector import Projector
-from sel.rows import VoteRow
+from sel.rows import SignatureRow, VoteRow
 from sel.store import Stale, Store, Txn
-from wattswarm.kernel import chain, event, hlc, limits
+from wattswarm.kernel import chain, event, governance, hlc, limits, rounds
 from wattswarm.kernel.certificate import Certificate, MembershipCertificate
 from wattswarm.kernel.event import Draft, Event
 from wattswarm.kernel.identity import Keypair
-from wattswarm.kernel.payloads.govern import MembershipUpdated
+from wattswarm.kernel.payloads.govern import MembershipSigned, MembershipUpdated
 from wattswarm.kernel.payloads.judge import FinalityVote
 from wattswarm.kernel.payloads.work import TaskCreated
 from wattswarm.kernel.refusal import Refused
@@ -136,6 +136,7 @@ async def write_own(txn: Txn, knowledge: Knowledge, author: Author, requests: Se
     batch = _Batch(admission, Projector(admission, knowledge.pins), author)
     batch.size = sum(len(entry.body) for entry in unfinished)
     batch.votes = [vote for entry in unfinished for vote in _vote_of(entry)]
+    batch.signatures = [row for entry in unfinished for row in _signature_of(entry)]
     await batch.projector.project()
     for request in requests:
         if batch.size > batch_bytes_max:
@@ -151,7 +152,7 @@ async def write_own(txn: Txn, knowledge: Knowledge, author: Author, requests: Se
         for request in requests:
             request.sealed = request.result is not None
     changes = changes_of(admission, batch.projector)
-    changes.votes = batch.votes
+    changes.votes, changes.signatures = batch.votes, batch.signatures
     await txn.write(changes)
     knowledge.network = admission.network
 
@@ -171,6 +172,14 @@ def _vote_of(said: Event) -> list[VoteRow]:
     return [VoteRow(said.task, said.epoch, said.payload.candidate_hash, said.id)]
 
 
+def _signature_of(said: Event) -> list[SignatureRow]:
+    """The signature about a membership version that an event of this node's gives, if it does."""
+    match said.payload:
+        case MembershipSigned(phase, previous, round_, membership_hash, signature):
+            return [SignatureRow(previous, rounds.Stored(phase, round_, membership_hash, signature), said.id)]
+    return []
+
+
 class _Batch:
     """The events of one authoring transaction, as they are signed."""
 
@@ -180,6 +189,7 @@ class _Batch:
         self.author = author
         self.events: list[Event] = []
         self.votes: list[VoteRow] = []
+        self.signatures: list[SignatureRow] = []
         self.size = 0
 
     async def add(self, drafts: Sequence[Draft]) -> list[Event]:
@@ -187,7 +197,7 @@ class _Batch:
         me = self.author.keys.node_id
         if len(drafts) > request_drafts_max:
             raise Refused("too_many_drafts", f"{len(drafts)} events in one request, at most {request_drafts_max}")
-        before, votes = self.admission.chains[me].head, len(self.votes)
+        before, votes, signatures = self.admission.chains[me].head, len(self.votes), len(self.signatures)
         events: list[Event] = []
         try:
             for draft in drafts:
@@ -199,7 +209,7 @@ class _Batch:
                     raise Refused(verdict.reason, verdict.message)
         except Refused:
             self.admission.withdraw_own(events, before)
-            del self.votes[votes:]
+            del self.votes[votes:], self.signatures[signatures:]
             for name in {authored.stream for authored in events}:
                 await self.projector.withdraw_own(name, events)
             raise
@@ -209,6 +219,12 @@ class _Batch:
 
     async def _sign(self, draft: Draft) -> Event:
         admission = self.admission
+        if not admission.network.knows_author(self.author.keys.node_id):
+            raise Refused(
+                "not_a_member",
+                f"this node ({self.author.keys.node_id.hex()[:16]}…) is no member of its network, it observes: others "
+                "would not take its events; `wattswarm network show` says how it becomes a member",
+            )
         head = admission.chains[self.author.keys.node_id].head
         now = hlc.after(admission.head.max_hlc, admission.now_ms)
         ahead_ms = hlc.wall_ms(now) - admission.now_ms
@@ -240,6 +256,8 @@ class _Batch:
                 "author_removed",
                 "this version removes this node, whose word on it is void; a member that stays says it",
             )
+        if isinstance(authored.payload, MembershipSigned):
+            await self._check_signature(authored, authored.payload)
         for vote in _vote_of(authored):
             voted = await self._vote_on(vote.task, vote.epoch)
             if voted is not None:
@@ -247,6 +265,17 @@ class _Batch:
                     "voted", f"this node has cast its finality vote on epoch {vote.epoch} (for {voted.hex()[:16]}…)"
                 )
             self.votes.append(vote)
+
+    async def _check_signature(self, authored: Event, said: MembershipSigned) -> None:
+        """What this node signed about a version binds it, whether or not the stream shows it."""
+        earlier = await self.admission.txn.membership_signatures(said.previous)
+        earlier += [row.signed for row in self.signatures if row.previous == said.previous]
+        book = governance.book(await self.projector.governance(), said.previous)
+        may_sign = rounds.may_prepare if said.phase == "prepare" else rounds.may_commit
+        version = self.admission.network.version(said.previous)
+        may_sign(book, version, authored.author, earlier, said.round, said.membership_hash)
+        if (said.phase, said.round) not in {(one.phase, one.round) for one in earlier}:
+            self.signatures += _signature_of(authored)
 
     async def _labelled(self, label: str) -> list[bytes]:
         folds = self.projector.folds.items()

@@ -177,6 +177,13 @@ def running(state_dir: Path) -> bool:
     return False
 
 
+@contextmanager
+def unused(state_dir: Path) -> Iterator[bool]:
+    """Whether nobody uses the server of this state directory; nobody begins to before the block ends."""
+    with _whole(_place(state_dir) / "users.lock") as held:
+        yield held is not None
+
+
 def url(state_dir: Path) -> str:
     """Where the server is found while it runs, for people and their tools (``psql URL``).
 

@@ -24,9 +24,11 @@ from sel.store import Store, Txn
 from wattswarm.kernel import governance
 from wattswarm.kernel.certificate import Certificate, DecisionCertificate, parse_certificate
 from wattswarm.kernel.event import Draft, Event
+from wattswarm.kernel.governance import GovernanceState
 from wattswarm.kernel.identity import Keypair
 from wattswarm.kernel.membership import Network
 from wattswarm.kernel.refusal import Refused
+from wattswarm.kernel.rounds import Stored
 from wattswarm.kernel.stream import Folded
 from wattswarm.kernel.task import fold as task_fold
 from wattswarm.kernel.verdict import Verdict
@@ -218,17 +220,27 @@ class Log:
         names = ", ".join(f"{label}@{stream.hex()[:12]}" for stream in found)
         raise Refused("ambiguous_task", f"{reference!r} names {len(found)} tasks: {names}; use one of these")
 
+    async def refresh(self) -> None:
+        """Learn the membership versions that other processes of this node have stored."""
+        await self.read(self._knowledge.refresh)
+
+    async def governance(self) -> tuple[GovernanceState, list[Stored]]:
+        """The governance stream's fold, and what this node signed about the current version's successor."""
+
+        async def work(txn: Txn) -> tuple[GovernanceState, list[Stored]]:
+            network = await self._knowledge.refresh(txn)
+            row = (await txn.streams([network.network_id])).get(network.network_id)
+            stored = await txn.membership_signatures(network.current.hash)
+            if row is None or row.state is None:
+                return governance.new(network), stored
+            return governance.decode_state(row.state), stored
+
+        return await self.read(work)
+
     async def admitted_policy_hashes(self, policy_id: str) -> frozenset[str]:
         """The hashes of a policy that this network admitted beside the policy's own (docs/protocol.md §9)."""
-        network_id = self.network.network_id
-
-        async def work(txn: Txn) -> StreamRow | None:
-            return (await txn.streams([network_id])).get(network_id)
-
-        row = await self.read(work)
-        if row is None or row.state is None:
-            return frozenset()
-        return governance.admitted_policy_hashes(governance.decode_state(row.state)).get(policy_id, frozenset())
+        state, _ = await self.governance()
+        return governance.admitted_policy_hashes(state).get(policy_id, frozenset())
 
     async def task(self, stream: bytes) -> TaskRecord:
         """A task's fold and events. Raises ``Refused`` if the stream has no state."""
@@ -280,6 +292,7 @@ async def open_log(
 ) -> AsyncIterator[Log]:
     """A log that serves until left. ``clock`` gives unix ms; ``recover`` brings a lost database back."""
     log = Log(store, network, keys, guard, clock, recover)
+    await log.refresh()
     with single_error():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(log.serve)

@@ -15,6 +15,7 @@ from sel.store import Txn, Wire
 from wattswarm.kernel import limits
 from wattswarm.kernel.certificate import Certificate, MembershipCertificate
 from wattswarm.kernel.event import Event
+from wattswarm.kernel.rounds import Stored
 from wattswarm.kernel.verdict import Verdict
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ class MemoryStore:
         self.stream_rows: dict[bytes, StreamRow] = {}
         self.verdicts: dict[bytes, dict[bytes, Verdict]] = defaultdict(dict)
         self.votes: dict[tuple[bytes, int], bytes] = {}
+        self.signatures: dict[bytes, list[Stored]] = defaultdict(list)
         self.parked: dict[bytes, Parked] = {}
         self.parked_certificates: dict[bytes, None] = {}
 
@@ -153,6 +155,9 @@ class MemoryTxn:
     async def vote_on(self, task: bytes, epoch: int) -> bytes | None:
         return self.store.votes.get((task, epoch))
 
+    async def membership_signatures(self, previous: bytes) -> list[Stored]:
+        return list(self.store.signatures.get(previous, ()))
+
     async def write(self, changes: Changes) -> None:
         store = self.store
         for event in changes.events:
@@ -171,6 +176,8 @@ class MemoryTxn:
         for stream, event_id, verdict in changes.verdicts:
             store.verdicts[stream][event_id] = verdict
         store.votes.update({(vote.task, vote.epoch): vote.candidate_hash for vote in changes.votes})
+        for given in changes.signatures:
+            store.signatures[given.previous].append(given.signed)
         self._park(changes)
         store.head = changes.head.copy()
         store.head.seq = len(store.events)

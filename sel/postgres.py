@@ -19,6 +19,7 @@ from wattswarm.kernel import chain, limits
 from wattswarm.kernel.codec import sha256
 from wattswarm.kernel.event import Event, parse_known
 from wattswarm.kernel.refusal import Malformed
+from wattswarm.kernel.rounds import Stored
 from wattswarm.kernel.verdict import Verdict
 
 T = TypeVar("T")
@@ -226,18 +227,10 @@ class PgTxn:
 
     async def streams(self, streams: Collection[bytes]) -> dict[bytes, StreamRow]:
         rows = await self.connection.fetch(sql["streams"], list(streams))
-        found = {
-            row[0]: StreamRow(
-                row[0],
-                row[1],
-                row[2],
-                (row[3], row[4], row[5]) if row[3] is not None else None,
-                None,
-                row[6],
-                row[7],
-            )
-            for row in rows
-        }
+        found = {}
+        for stream, state, digest, epoch, hlc, last_id, awaits, unproven in rows:
+            last = None if epoch is None else (epoch, hlc, last_id)
+            found[stream] = StreamRow(stream, state, digest, last, None, awaits, unproven)
         self.met.update(found)
         return found
 
@@ -289,6 +282,10 @@ class PgTxn:
         found: bytes | None = await self.connection.fetchval(sql["vote_on"], task, epoch)
         return found
 
+    async def membership_signatures(self, previous: bytes) -> list[Stored]:
+        rows = await self.connection.fetch(sql["membership_signatures"], previous)
+        return [Stored(*row) for row in rows]
+
     async def write(self, changes: Changes) -> None:
         head = changes.head
         head.seq = self.head.seq + len(changes.events)
@@ -299,6 +296,9 @@ class PgTxn:
             head.parked = await self.connection.fetchval(sql["count_parked"])
         if changes.park_certificates or changes.unpark_certificates:
             await self._write_parked_certificates(changes)
+        for row in changes.signatures:
+            signed = (row.signed.round, row.signed.phase, row.signed.membership_hash, row.signed.signature)
+            await self.connection.execute(sql["keep_membership_signature"], row.previous, *signed, row.event_id)
         numbered = enumerate(changes.events, self.head.seq + 1)
         rows = [event_row(seq, event) for seq, event in numbered]
         if len(rows) >= copy_events_min:

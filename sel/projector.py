@@ -15,6 +15,7 @@ from wattswarm.kernel import finality, governance, stream
 from wattswarm.kernel.certificate import Certificate, DecisionCertificate, parse_certificate
 from wattswarm.kernel.codec import sha256
 from wattswarm.kernel.event import Event
+from wattswarm.kernel.governance import GovernanceState
 from wattswarm.kernel.payloads.judge import DecisionFinalized
 from wattswarm.kernel.payloads.work import CandidateProposed, TaskCreated
 from wattswarm.kernel.stream import Folded
@@ -83,6 +84,15 @@ class Projector:
             await self._fold_again([name])
         self.admission.refold.discard(name)
         return [self.folds[name].verdicts[event.id] for event in events]
+
+    async def governance(self) -> GovernanceState:
+        """The governance stream's fold as it stands in this transaction."""
+        network = self.admission.network
+        await self._read_rows([network.network_id])
+        await self._load([network.network_id])
+        state = self.folds[network.network_id].state
+        assert not isinstance(state, TaskState)
+        return governance.new(network) if state is None else state
 
     async def withdraw_own(self, name: bytes, events: Sequence[Event]) -> None:
         """Forget refused events: what is left of the stream is folded again."""

@@ -105,7 +105,8 @@ class RecalledTxn:
             raise Stale
         (event,) = changes.events
         (row,) = changes.streams
-        rest = (changes.certificates, changes.refolded, changes.verdicts, changes.park, changes.unpark, changes.votes)
+        own = (changes.votes, changes.signatures)
+        rest = (changes.certificates, changes.refolded, changes.verdicts, changes.park, changes.unpark, *own)
         assert not any(rest), "an event of our own on top of known folds changes nothing else"
         changes.head.seq = self.head.seq + 1
         added = Addition(self.version, event, changes.chains[self._node_id], row, changes.head, self._label)
@@ -117,4 +118,4 @@ class RecalledTxn:
 
     ids_at = events = ids_between = stream_events = void_events = stream_certificates = verdicts = _unknown
     has_certificates = membership_certificates = parked_certificates = streams_pinning = parked_of = _unknown
-    vote_on = _unknown
+    vote_on = membership_signatures = _unknown

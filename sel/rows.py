@@ -15,6 +15,7 @@ from wattswarm.kernel import chain
 from wattswarm.kernel.certificate import Certificate
 from wattswarm.kernel.codec import sha256
 from wattswarm.kernel.event import Event, SortKey
+from wattswarm.kernel.rounds import Stored as StoredSignature
 from wattswarm.kernel.verdict import Verdict
 
 sum_modulus = 1 << 256
@@ -131,6 +132,15 @@ class VoteRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SignatureRow:
+    """This node's one signature of a phase and round about the successor of membership version ``previous``."""
+
+    previous: bytes
+    signed: StoredSignature
+    event_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Parked:
     """An event that waits: for its predecessor, for its time (``due_ms``), or for its author to become known."""
 
@@ -154,6 +164,7 @@ class Changes:
     park_certificates: list[bytes] = field(default_factory=list)
     unpark_certificates: list[bytes] = field(default_factory=list)
     votes: list[VoteRow] = field(default_factory=list)
+    signatures: list[SignatureRow] = field(default_factory=list)
     head: LogHead = field(default_factory=LogHead)
 
 

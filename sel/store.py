@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from sel.rows import Chain, Changes, LogHead, Parked, StreamRow
 from wattswarm.kernel.event import Event
+from wattswarm.kernel.rounds import Stored
 from wattswarm.kernel.verdict import Verdict
 
 T = TypeVar("T")
@@ -82,6 +83,9 @@ class Txn(Protocol):
 
     async def vote_on(self, task: bytes, epoch: int) -> bytes | None:
         """The candidate hash this node voted finality for, if it did."""
+
+    async def membership_signatures(self, previous: bytes) -> list[Stored]:
+        """What this node signed about the successor of a membership version, by round."""
 
     async def write(self, changes: Changes) -> None:
         """Store everything; called once, last. New events get the arrival numbers after ``head.seq``."""

@@ -16,6 +16,7 @@ from typing import Literal
 from wattswarm.kernel.refusal import Problem, Refused
 
 file_name = "config.toml"
+bootstrap_name = "bootstrap"
 default_state_dir = ".wattswarm"
 log_levels = ("debug", "info", "warning", "error")
 log_formats = ("console", "json")
@@ -99,6 +100,7 @@ def load(flags: Mapping[str, str | None], environment: Mapping[str, str] = os.en
     for name, key in keys.items():
         settings[name] = _first(flags, environment, document, name, key, str(path / file_name))
         _check(name, key, settings[name])
+    settings["bootstrap"] = _with_invited(settings["bootstrap"], path / bootstrap_name)
     said = {name: setting.value or "" for name, setting in settings.items()}
     return Config(
         path,
@@ -113,6 +115,20 @@ def load(flags: Mapping[str, str | None], environment: Mapping[str, str] = os.en
         int(said["observers"]) if said["observers"] else None,
         settings,
     )
+
+
+def _with_invited(setting: Setting, file: Path) -> Setting:
+    """The peers to begin with, and those of the invite that the node joined with."""
+    try:
+        invited = tuple(file.read_text(encoding="utf-8").split())
+    except FileNotFoundError:
+        return setting
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused("config_file", f"{file} cannot be read: {error}") from None
+    _check("bootstrap", keys["bootstrap"], Setting(",".join(invited), str(file)))
+    given = _list(setting.value or "")
+    origin = f"{setting.origin}, {file}" if given else str(file)
+    return Setting(",".join(dict.fromkeys((*given, *invited))), origin) if invited else setting
 
 
 def _udp(said: Mapping[str, str]) -> Udp:

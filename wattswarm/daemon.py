@@ -25,6 +25,7 @@ from wattswarm.node import Node, now_ms, open_node
 from wattswarm.presence import NodeState, boot_id, presence, write_state
 from wattswarm.runtime.crew import Crew, Duty
 from wattswarm.runtime.staff import Staff
+from wattswarm.succession import carry_on_for_ever
 
 _log = logging.getLogger(__name__)
 refresh_s = 30.0
@@ -35,8 +36,8 @@ look_s = 1.0
 class Neighbours(Protocol):
     """What is attached to a daemon, as far as it speaks of it. ``listen``: the real address, or empty."""
 
-    listen: str
-
+    @property
+    def listen(self) -> str: ...
     def peers(self) -> list[dict[str, Any]]: ...
     def alarms(self) -> list[str]: ...
 
@@ -121,6 +122,12 @@ class _Daemon:
             *(self.neighbours.alarms() if self.neighbours else ()),
         ]
 
+    def has_news(self) -> bool:
+        """Whether what was said last is wrong: of what goes wrong, or of who is connected."""
+        said = {peer["node_id"]: peer["in_sync"] for peer in self.state.peers}
+        now = {peer["node_id"]: peer["in_sync"] for peer in self.neighbours.peers()} if self.neighbours else {}
+        return self.alarms() != self.state.alarms or said != now
+
     async def say(self, phase: str) -> None:
         """Write the state file. A full disk is told of, and no reason to stop."""
         neighbours, crew = self.neighbours, self.crew
@@ -144,6 +151,7 @@ class _Daemon:
 async def _serve(daemon: _Daemon, stop: trio.Event, task_status: trio.TaskStatus[Ready]) -> None:
     node = daemon.node
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(carry_on_for_ever, node)
         if node.config.autopilot:
             daemon.staff = Staff(node.executors)
             daemon.crew = Crew(node.log, News(node.database), daemon.staff, daemon.duties)
@@ -166,5 +174,5 @@ async def _refresh(daemon: _Daemon) -> None:
     while True:
         await trio.sleep(look_s)
         age_ms = now_ms() - daemon.state.refreshed_at
-        if age_ms >= refresh_s * 1000 or daemon.alarms() != daemon.state.alarms:
+        if age_ms >= refresh_s * 1000 or daemon.has_news():
             await daemon.say("ready")

@@ -18,6 +18,7 @@ from wattswarm.config import Config
 from wattswarm.home import seed_name
 from wattswarm.kernel.membership import Membership
 from wattswarm.kernel.refusal import Refused
+from wattswarm.members import tolerance
 from wattswarm.node import Node, home_exists, open_node
 from wattswarm.recovery import diagnose
 from wattswarm.runtime.executors import Executors, check
@@ -98,14 +99,6 @@ async def _guard(node: Node) -> Check:
         return Check("author guard", False, found.why, "wattswarm node recover")
     place = f"event {found.seq} is this node's last" if found.seq >= 0 else "this node has authored nothing yet"
     return Check("author guard", True, f"agrees with the database: {place}")
-
-
-def tolerance(membership: Membership) -> str:
-    """How many finalizers may be away, or lie, in plain words."""
-    finalizers, needed = len(membership.having("finalizer")), membership.finality_threshold
-    away = finalizers - needed
-    lying = (finalizers - 1) // 3 if membership.fault_model == "byzantine" else 0
-    return f"{needed} of {finalizers} finalizers decide: {away} may be away, {lying} may lie"
 
 
 def _tolerance(membership: Membership, me: bytes) -> Check:

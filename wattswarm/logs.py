@@ -47,7 +47,7 @@ def configure(config: Config) -> None:
     """Speak as configured from here on. Called once a process, again in tests."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Drawn(config.log_format))
-    for name in (root, "sel"):
+    for name in (root, "sel", "net"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(config.log_level.upper())

@@ -65,8 +65,8 @@ async def open_node(config: Config, *, make: bool = True, genesis: Genesis | Non
     if not make and not homes.exists(config.state_dir):
         raise Refused(
             "no_node",
-            f"no node lives in {config.state_dir}: `wattswarm task submit` or `log import` makes one, "
-            "--state-dir names another place",
+            f"no node lives in {config.state_dir}: `wattswarm network init`, `network join` or `task submit` makes "
+            "one, --state-dir names another place",
         )
     home = homes.open_home(config.state_dir, now_ms(), genesis)
     network = Network.of(home.genesis)

@@ -55,12 +55,19 @@ class _Ending:
         self.line = line
         self.lanes = Lanes()
         self.wake = trio.Event()
-        self.over = False
+        self.ended = trio.Event()
 
     def end(self) -> None:
         """Send what waits, then close."""
-        self.over = True
+        self.ended.set()
         self.wake.set()
+
+
+async def _cut(ending: _Ending, whole: trio.CancelScope) -> None:
+    """End what does not drain, a moment after it should have ended."""
+    await ending.ended.wait()
+    await trio.sleep(goodbye_s)
+    whole.cancel()
 
 
 class Driver:
@@ -94,6 +101,7 @@ class Driver:
             with suppress(LineClosed):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write, ending, nursery.cancel_scope)
+                    nursery.start_soon(_cut, ending, nursery.cancel_scope)
                     while True:
                         self.feed(Received(link, await line.receive()))
         except* LineClosed:
@@ -109,7 +117,7 @@ class Driver:
             frame = ending.lanes.take()
             if frame is not None:
                 await ending.line.send(frame)
-            elif ending.over:
+            elif ending.ended.is_set():
                 whole.cancel()
                 return
             else:
@@ -156,12 +164,11 @@ class Driver:
 
     async def _dial(self, wanted: Dial) -> None:
         try:
-            line = await self._outside.dial(wanted.address, wanted.node_id)
+            async with self._outside.dial(wanted.address, wanted.node_id) as line:
+                await self.serve(line)
         except DialFailed as error:
             _log.debug("dial failed", extra={"address": wanted.address, "why": str(error)})
             self.feed(values.DialFailed(wanted.address))
-            return
-        await self.serve(line)
 
     async def _answer(self, asked: Ask) -> None:
         async with self._questions:
@@ -171,7 +178,8 @@ class Driver:
     # -- what runs beside it ------------------------------------------------------------------------------------------
 
     async def keep_time(self) -> None:
-        """Say when the time has come."""
+        """Say when the time has come; the first time is now."""
+        self.feed(Woke())
         while True:
             self._timer = trio.Event()
             wait_s = math.inf if self._wake_ms is None else max(0, self._wake_ms - self._clock()) / 1000

@@ -77,8 +77,8 @@ class DialFailed(Exception):
 class Outside(Protocol):
     """What this node can do beside answering: call others, and call out on the local network."""
 
-    async def dial(self, address: str, node_id: bytes | None) -> Line:
-        """Connect; ``node_id``: who must be there. Raises ``DialFailed``."""
+    def dial(self, address: str, node_id: bytes | None) -> AbstractAsyncContextManager[Line]:
+        """A connection while the context lasts; ``node_id``: who must be there. Raises ``DialFailed``."""
 
     async def shout(self, datagram: bytes) -> None:
         """Send a datagram to whoever is near. What goes wrong is its own affair."""

@@ -19,7 +19,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from net.proto.address import address_chars_max, as_seen
+from net.proto.address import address_chars_max, as_seen, split
 from net.proto.budget import Buckets, allowances
 from net.proto.conduct import Ledger
 from net.proto.draw import Draw
@@ -64,6 +64,7 @@ class _Place:
     due_ms: int = 0
     dialling_since_ms: int | None = None
     reached: bool = False
+    at_its_host: bool = False
 
 
 @dataclass(slots=True)
@@ -139,15 +140,18 @@ class PeerBook:
         """Where a connected node says it can be dialled itself; ``host``: where its connection comes from."""
         for address in listen:
             seen = as_seen(address, host)
-            if seen is not None:
-                self.learn(seen, "introduced", node_id)
+            if seen is not None and self.learn(seen, "introduced", node_id):
+                place = self._places[seen]
+                place.at_its_host = place.node_id == node_id and split(seen)[0] == host
 
     def share(self, asker: bytes) -> tuple[str, ...]:
-        """What to tell a peer: up to 32 places that this node itself connected to, and not the asker's own."""
+        """What to tell a peer: up to 32 places, not the asker's own, that this node itself connected to, or that a
+        node which called it says it listens at, on the very host that it calls from, while it is connected."""
         mine = [
             place.address
             for place in self._places.values()
-            if place.reached and place.node_id is not None and place.node_id != asker
+            if place.node_id not in (None, asker)
+            and (place.reached or (place.at_its_host and place.node_id in self._up))
         ]
         return tuple(self._draw.sample(mine, min(addresses_max, len(mine))))
 

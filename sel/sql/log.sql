@@ -18,6 +18,11 @@ SELECT network_id, node_id FROM log_head;
 -- A fresh log becomes one network's and one node's.
 UPDATE log_head SET network_id = $1, node_id = $2 WHERE network_id IS NULL;
 
+-- name: release_owner
+-- A log that holds nothing may become another network's.
+UPDATE log_head SET network_id = NULL, node_id = NULL
+WHERE seq = 0 AND parked = 0 AND NOT EXISTS (SELECT FROM certificates) AND NOT EXISTS (SELECT FROM parked_certificates);
+
 -- name: chains
 SELECT author, seq, event_id, hlc, day, day_events, day_bytes, void_from FROM chains WHERE author = ANY($1::bytea[]);
 
@@ -103,6 +108,13 @@ SELECT stream FROM streams WHERE label = $1;
 
 -- name: vote_on
 SELECT candidate_hash FROM finality_votes WHERE task = $1 AND epoch = $2;
+
+-- name: membership_signatures
+SELECT phase, round, membership_hash, signature FROM membership_signatures WHERE previous = $1 ORDER BY round, phase;
+
+-- name: keep_membership_signature
+INSERT INTO membership_signatures (previous, round, phase, membership_hash, signature, event_id)
+VALUES ($1, $2, $3, $4, $5, $6);
 
 -- name: verdicts
 SELECT event_id, status, reason, message FROM verdicts WHERE stream = $1;

@@ -27,6 +27,10 @@ class Keypair:
         """The 64-byte detached Ed25519 signature of ``message`` (RFC 8032)."""
         return crypto_sign(message, self._secret)[:signature_bytes]
 
+    def seed(self) -> bytes:
+        """The 32 bytes that it was made from: as secret as the key."""
+        return self._secret[:32]
+
     def __repr__(self) -> str:
         return f"Keypair({self.node_id.hex()})"
 

@@ -266,6 +266,15 @@ def may_commit(
     _may_sign(book, membership, node, stored, "commit", round_, membership_hash)
 
 
+def with_stored(book: Book, node: bytes, stored: Sequence[Stored]) -> Book:
+    """The book as a finalizer sees it that knows all that it signed itself."""
+    held = book.signers.get(node.hex(), Signer())
+    mine = Signer(held.proposed, list(held.prepared), list(held.committed))
+    for entry in sorted(stored, key=lambda entry: entry.round):
+        _put(mine.signed(entry.phase), Signed(entry.round, entry.membership_hash, entry.signature))
+    return Book({**book.signers, node.hex(): mine}, book.bodies)
+
+
 def _may_sign(
     book: Book,
     membership: Membership,
@@ -277,11 +286,7 @@ def _may_sign(
 ) -> None:
     if not membership.has(node, "finalizer"):
         raise Refused("role", f"{node.hex()[:16]}… is no finalizer of membership version {membership.number}")
-    held = book.signers.get(node.hex(), Signer())
-    mine = Signer(held.proposed, list(held.prepared), list(held.committed))
-    for entry in sorted(stored, key=lambda entry: entry.round):
-        _put(mine.signed(entry.phase), Signed(entry.round, entry.membership_hash, entry.signature))
-    seen = Book({**book.signers, node.hex(): mine}, book.bodies)
+    seen = with_stored(book, node, stored)
     _check_signing(seen, membership, node, phase, round_, membership_hash)
 
 

@@ -181,6 +181,7 @@ class Crew:
     async def _survey(self, nursery: trio.Nursery) -> Mark:
         """Every open task; those that are attended to may have moved, or ended."""
         mark, lines = await self._source.open_tasks()
+        await self._log.refresh()
         for attended in self._attended.values():
             attended.driver.heard()
         for line in lines:

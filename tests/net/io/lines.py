@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import trio
@@ -48,9 +50,11 @@ def line_pair(client: str, server: str, server_id: bytes) -> tuple[MemoryLine, M
 class Nowhere:
     """Outside of a node that cannot call anybody."""
 
-    async def dial(self, address: str, node_id: bytes | None) -> Line:
+    @asynccontextmanager
+    async def dial(self, address: str, node_id: bytes | None) -> AsyncIterator[Line]:
         """Nobody."""
         raise DialFailed(f"{address}: there is no way")
+        yield
 
     async def shout(self, datagram: bytes) -> None:
         """Unheard."""

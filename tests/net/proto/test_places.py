@@ -42,6 +42,16 @@ def test_only_what_this_node_connected_to_is_told_to_others() -> None:
     assert made.share(node(1)) == (place(2),)
 
 
+def test_where_a_caller_says_it_listens_is_shared_while_it_is_connected_if_it_is_its_own_host() -> None:
+    made = book()
+    made.joined(node(1), None, now, member=True)
+    made.introduced(node(1), "10.0.0.1", ("0.0.0.0:4000", "10.0.0.7:4000"))
+    assert made.share(node(2)) == ("10.0.0.1:4000",)
+    assert made.share(node(1)) == ()
+    made.left(node(1), now)
+    assert made.share(node(2)) == ()
+
+
 def test_at_most_thirty_two_addresses_are_told_and_not_always_the_same() -> None:
     made = book(100)
     for number in range(1, 101):

@@ -1,0 +1,234 @@
+"""Connections: WebSocket over TLS over TCP, dialled and accepted, within the bounds of strangers until they are known.
+
+A ``Wire`` lasts as long as its context. Frames are binary messages of at most 1 MiB; compression is never offered.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Final, cast
+
+import trio
+from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection
+from trio_websocket import wrap_client_stream as wrap_client
+from trio_websocket import wrap_server_stream as wrap_server
+
+from net.io.ports import DialFailed, Line, LineClosed
+from net.io.stranger import Gate, Pass, stranger_bytes_max, stranger_s_max
+from net.io.tls import node_id_of
+from net.proto.address import join, split
+from net.proto.message import frame_bytes_max
+
+_log = logging.getLogger(__name__)
+receive_bytes: Final = 65_536
+dial_s_max = 10.0
+close_s_max = 1.0
+path = "/wattswarm/v1"
+Tls = trio.SSLStream[trio.SocketStream]
+
+
+class _Meter(trio.abc.Stream):
+    """A stream that gives no more than ``left`` bytes; then it is broken. None: no bound."""
+
+    def __init__(self, stream: Tls, left: int | None) -> None:
+        self._stream = stream
+        self.left = left
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        if self.left is None:
+            return await self._stream.receive_some(max_bytes)
+        if self.left == 0:
+            raise trio.BrokenResourceError("more than a stranger may send")
+        came = await self._stream.receive_some(min(max_bytes or receive_bytes, self.left))
+        if self.left is not None:
+            self.left -= len(came)
+        return came
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class WebSocketLine:
+    """One connection (``net.io.ports.Line``). ``known`` is set once the other end has proved who it is."""
+
+    def __init__(
+        self, connection: WebSocketConnection, meter: _Meter, address: str, server_id: bytes | None, place: Pass | None
+    ) -> None:
+        self._connection = connection
+        self._meter = meter
+        self._place = place
+        self.address = address
+        self.server_id = server_id
+        self.known = trio.Event()
+
+    def authenticated(self) -> None:
+        """Lift the bounds of strangers."""
+        self._meter.left = None
+        self.known.set()
+        if self._place is not None:
+            self._place.give_back()
+
+    async def send(self, frame: bytes) -> None:
+        """Send one frame. Raises ``LineClosed``."""
+        try:
+            await self._connection.send_message(frame)
+        except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
+            raise LineClosed from None
+
+    async def receive(self) -> bytes:
+        """The next frame. Raises ``LineClosed``, also for a message of text: no frame is text."""
+        try:
+            message = await self._connection.get_message()
+        except ConnectionClosed as error:
+            code = error.reason.code if error.reason is not None else 0
+            raise LineClosed("oversize" if code == 1009 else "") from None
+        if isinstance(message, str):
+            raise LineClosed("text")
+        return message
+
+    async def aclose(self, reason: str = "") -> None:
+        """End it: politely for a second, then anyway."""
+        with trio.move_on_after(close_s_max):
+            await self._connection.aclose(1000, reason or None)
+
+
+@asynccontextmanager
+async def dialled(address: str, node_id: bytes | None, context: ssl.SSLContext) -> AsyncIterator[Line]:
+    """A connection to ``address``, of whoever TLS proves is there, who must be ``node_id`` where that is given.
+
+    Raises ``DialFailed``, within 10 s, saying why.
+    """
+    failed = ""
+    async with AsyncExitStack() as stack:
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        try:
+            with trio.fail_after(dial_s_max):
+                tcp = await trio.open_tcp_stream(*split(address))
+                stack.push_async_callback(trio.aclose_forcefully, tcp)
+                tls: Tls = trio.SSLStream(tcp, context, https_compatible=True)
+                await tls.do_handshake()
+                found = node_id_of(tls.getpeercert(binary_form=True))
+                if found is None or node_id not in (None, found):
+                    failed = f"{address}: TLS proved {'no node' if found is None else 'another node'}"
+                else:
+                    meter = _Meter(tls, stranger_bytes_max)
+                    connection = await _client(nursery, meter, address)
+        except trio.TooSlowError:
+            failed = f"{address}: no answer within {dial_s_max:g} s"
+        except (OSError, trio.BrokenResourceError, ssl.SSLError, ConnectionRejected, ConnectionClosed) as error:
+            failed = f"{address}: {error or type(error).__name__}"
+        if failed:
+            nursery.cancel_scope.cancel()
+        else:
+            line = WebSocketLine(connection, meter, address, found, None)
+            async with _lasting(nursery, line, connection):
+                yield line
+    if failed:
+        raise DialFailed(failed)
+
+
+async def _client(nursery: trio.Nursery, meter: _Meter, address: str) -> WebSocketConnection:
+    connection = await wrap_client(
+        nursery,
+        cast(Tls, meter),  # it asks for no more than a stream
+        address,
+        path,
+        message_queue_size=1,
+        max_message_size=frame_bytes_max,
+        receive_buffer_size=receive_bytes,
+    )
+    if connection.closed is not None:
+        raise ConnectionClosed(connection.closed)
+    return connection
+
+
+@asynccontextmanager
+async def _lasting(nursery: trio.Nursery, line: WebSocketLine, connection: WebSocketConnection) -> AsyncIterator[None]:
+    """The life of a connection; whoever is not known in time is cut off."""
+    nursery.start_soon(_doorkeeper, line, connection)
+    try:
+        yield
+    finally:
+        with trio.CancelScope(shield=True):
+            await line.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def _doorkeeper(line: WebSocketLine, connection: WebSocketConnection) -> None:
+    with trio.move_on_after(stranger_s_max):
+        await line.known.wait()
+        return
+    await line.aclose("slow")
+
+
+class Listener:
+    """Where a node is called. ``serve`` is given every connection; ``blocked`` says which hosts get none."""
+
+    def __init__(self, listeners: Sequence[trio.SocketListener], context: ssl.SSLContext) -> None:
+        self._listeners = listeners
+        self._context = context
+        self.gate = Gate()
+
+    @property
+    def port(self) -> int:
+        """The port that it listens at."""
+        return int(self._listeners[0].socket.getsockname()[1])
+
+    async def run(self, serve: Callable[[Line], Awaitable[None]], blocked: Callable[[str], bool]) -> None:
+        """Accept connections until cancelled."""
+
+        async def accepted(stream: trio.SocketStream) -> None:
+            try:
+                host, port = stream.socket.getpeername()[:2]
+            except OSError:
+                return await trio.aclose_forcefully(stream)
+            host = host.removeprefix("::ffff:")
+            place = None if blocked(host) else self.gate.enter(host)
+            if place is None:
+                return await trio.aclose_forcefully(stream)
+            try:
+                await self._accepted(stream, join(host, port), place, serve)
+            finally:
+                place.give_back()
+                await trio.aclose_forcefully(stream)
+
+        await trio.serve_listeners(accepted, list(self._listeners))
+
+    async def _accepted(
+        self, stream: trio.SocketStream, address: str, place: Pass, serve: Callable[[Line], Awaitable[None]]
+    ) -> None:
+        async with trio.open_nursery() as nursery:
+            connection = None
+            with trio.move_on_after(stranger_s_max), suppress(trio.BrokenResourceError, ssl.SSLError, ConnectionClosed):
+                tls: Tls = trio.SSLStream(stream, self._context, server_side=True, https_compatible=True)
+                await tls.do_handshake()
+                meter = _Meter(tls, stranger_bytes_max)
+                request = await wrap_server(
+                    nursery,
+                    meter,
+                    message_queue_size=1,
+                    max_message_size=frame_bytes_max,
+                    receive_buffer_size=receive_bytes,
+                )
+                connection = await request.accept()
+            if connection is None:
+                _log.debug("no connection came of a call", extra={"address": address})
+                nursery.cancel_scope.cancel()
+                return
+            line = WebSocketLine(connection, meter, address, None, place)
+            async with _lasting(nursery, line, connection):
+                await serve(line)
+
+
+async def listen(host: str, port: int, context: ssl.SSLContext) -> Listener:
+    """Listen at ``host`` (empty or 0.0.0.0: everywhere) and ``port`` (0: any free one). Raises ``OSError``."""
+    return Listener(await trio.open_tcp_listeners(port, host=host or None), context)
