@@ -24,6 +24,7 @@ from net.proto.message import frame_bytes_max
 
 _log = logging.getLogger(__name__)
 receive_bytes: Final = 65_536
+unfinished_bytes_max = 4 * frame_bytes_max
 dial_s_max = 10.0
 close_s_max = 1.0
 path = "/wattswarm/v1"
@@ -31,20 +32,21 @@ Tls = trio.SSLStream[trio.SocketStream]
 
 
 class _Meter(trio.abc.Stream):
-    """A stream that gives no more than ``left`` bytes; then it is broken. None: no bound."""
+    """A stream that gives no more than ``left`` bytes before it is told that something whole came; then it is broken.
 
-    def __init__(self, stream: Tls, left: int | None) -> None:
+    ``left`` is all that a stranger may send; from then on, what may come without a message being finished: endless
+    fragments and pings fill no memory.
+    """
+
+    def __init__(self, stream: Tls) -> None:
         self._stream = stream
-        self.left = left
+        self.left = stranger_bytes_max
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if self.left is None:
-            return await self._stream.receive_some(max_bytes)
-        if self.left == 0:
-            raise trio.BrokenResourceError("more than a stranger may send")
+        if self.left <= 0:
+            raise trio.BrokenResourceError("more than may come")
         came = await self._stream.receive_some(min(max_bytes or receive_bytes, self.left))
-        if self.left is not None:
-            self.left -= len(came)
+        self.left -= len(came)
         return came
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -55,6 +57,29 @@ class _Meter(trio.abc.Stream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+class _Edge:
+    """Where the library runs its reader: what a peer makes it stumble over ends that connection and nothing else.
+
+    With the reader ends the handshake that waits for it, in ``opening``.
+    """
+
+    def __init__(self, nursery: trio.Nursery, opening: trio.CancelScope) -> None:
+        self._nursery = nursery
+        self._opening = opening
+
+    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
+        """Run the reader."""
+        self._nursery.start_soon(self._run, reader)
+
+    async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await reader()
+        except Exception as error:  # noqa: BLE001 - the library's outermost edge: it reports
+            _log.debug("a connection broke", extra={"why": f"{type(error).__name__}: {error}"})
+        finally:
+            self._opening.cancel()
 
 
 class WebSocketLine:
@@ -72,7 +97,7 @@ class WebSocketLine:
 
     def authenticated(self) -> None:
         """Lift the bounds of strangers."""
-        self._meter.left = None
+        self._meter.left = unfinished_bytes_max
         self.known.set()
         if self._place is not None:
             self._place.give_back()
@@ -93,6 +118,8 @@ class WebSocketLine:
             raise LineClosed("oversize" if code == 1009 else "") from None
         if isinstance(message, str):
             raise LineClosed("text")
+        if self.known.is_set():
+            self._meter.left = unfinished_bytes_max
         return message
 
     async def aclose(self, reason: str = "") -> None:
@@ -111,7 +138,7 @@ async def dialled(address: str, node_id: bytes | None, context: ssl.SSLContext) 
     async with AsyncExitStack() as stack:
         nursery = await stack.enter_async_context(trio.open_nursery())
         try:
-            with trio.fail_after(dial_s_max):
+            with trio.fail_after(dial_s_max) as opening:
                 tcp = await trio.open_tcp_stream(*split(address))
                 stack.push_async_callback(trio.aclose_forcefully, tcp)
                 tls: Tls = trio.SSLStream(tcp, context, https_compatible=True)
@@ -120,10 +147,10 @@ async def dialled(address: str, node_id: bytes | None, context: ssl.SSLContext) 
                 if found is None or node_id not in (None, found):
                     failed = f"{address}: TLS proved {'no node' if found is None else 'another node'}"
                 else:
-                    meter = _Meter(tls, stranger_bytes_max)
-                    connection = await _client(nursery, meter, address)
+                    meter = _Meter(tls)
+                    connection = await _client(_Edge(nursery, opening), meter, address)
         except trio.TooSlowError:
-            failed = f"{address}: no answer within {dial_s_max:g} s"
+            failed = f"{address}: no answer of a node within {dial_s_max:g} s"
         except (OSError, trio.BrokenResourceError, ssl.SSLError, ConnectionRejected, ConnectionClosed) as error:
             failed = f"{address}: {error or type(error).__name__}"
         if failed:
@@ -136,9 +163,9 @@ async def dialled(address: str, node_id: bytes | None, context: ssl.SSLContext) 
         raise DialFailed(failed)
 
 
-async def _client(nursery: trio.Nursery, meter: _Meter, address: str) -> WebSocketConnection:
+async def _client(edge: _Edge, meter: _Meter, address: str) -> WebSocketConnection:
     connection = await wrap_client(
-        nursery,
+        cast(trio.Nursery, edge),
         cast(Tls, meter),  # it asks for no more than a stream
         address,
         path,
@@ -208,12 +235,15 @@ class Listener:
     ) -> None:
         async with trio.open_nursery() as nursery:
             connection = None
-            with trio.move_on_after(stranger_s_max), suppress(trio.BrokenResourceError, ssl.SSLError, ConnectionClosed):
+            with (
+                trio.move_on_after(stranger_s_max) as opening,
+                suppress(trio.BrokenResourceError, ssl.SSLError, ConnectionClosed),
+            ):
                 tls: Tls = trio.SSLStream(stream, self._context, server_side=True, https_compatible=True)
                 await tls.do_handshake()
-                meter = _Meter(tls, stranger_bytes_max)
+                meter = _Meter(tls)
                 request = await wrap_server(
-                    nursery,
+                    cast(trio.Nursery, _Edge(nursery, opening)),
                     meter,
                     message_queue_size=1,
                     max_message_size=frame_bytes_max,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -119,10 +119,8 @@ async def test_a_frame_above_1_mib_ends_the_connection() -> None:
 
 
 async def _send_quietly(line: Line, frame: bytes) -> None:
-    try:
+    with suppress(LineClosed):
         await line.send(frame)
-    except LineClosed:
-        return
 
 
 async def test_who_does_not_say_who_it_is_in_time_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +145,66 @@ async def test_a_host_has_eight_strangers_at_most_and_room_again_when_one_is_kno
             await server.lines.receive()
         for stream in silent:
             await stream.aclose()
+
+
+upgrade = (
+    b"GET /wattswarm/v1 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+empty_start, empty_more, ping = b"\x02\x80" + bytes(4), b"\x00\x80" + bytes(4), b"\x89\x80" + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\x00\xff\x00 no HTTP \r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n\r\n",
+        upgrade + b"\x82\x05hello",
+        upgrade + b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        upgrade + b"\x83\x80" + bytes(4),
+        upgrade + empty_more,
+        upgrade + b"\x88\x81" + bytes(4) + b"x",
+        upgrade + b"\x81\x82" + bytes(4) + b"\xff\xfe",
+    ],
+)
+async def test_what_no_client_says_ends_its_connection_only(said: bytes) -> None:
+    async with serving() as server:
+        tcp = await trio.open_tcp_stream("127.0.0.1", server.listener.port)
+        async with trio.SSLStream(tcp, client_context(), https_compatible=True) as stream:
+            await stream.send_all(said)
+            await trio.aclose_forcefully(tcp)
+        await until(lambda: len(server.listener.gate) == 0 or server.lines.statistics().current_buffer_used > 0)
+        async with dialled(server.address, keys.node_id, client_context()) as line:
+            await line.send(b"still there")
+
+
+@pytest.mark.parametrize("flood", [empty_more, ping])
+async def test_fragments_and_pings_without_end_fill_no_memory(flood: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "unfinished_bytes_max", 60_000)
+    async with serving() as server:
+        tcp = await trio.open_tcp_stream("127.0.0.1", server.listener.port)
+        async with trio.SSLStream(tcp, client_context(), https_compatible=True) as stream:
+            await stream.send_all(upgrade)
+            there = await server.lines.receive()
+            there.authenticated()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_flood, stream, empty_start + flood * 20_000)
+                nursery.start_soon(_hear_out, stream)
+                with trio.fail_after(5), pytest.raises(LineClosed):
+                    await there.receive()
+                nursery.cancel_scope.cancel()
+
+
+async def _hear_out(stream: trio.abc.ReceiveStream) -> None:
+    with suppress(trio.BrokenResourceError):
+        while await stream.receive_some():
+            pass
+
+
+async def _flood(stream: trio.abc.SendStream, data: bytes) -> None:
+    with suppress(trio.BrokenResourceError):
+        await stream.send_all(data)
 
 
 async def test_a_blocked_host_gets_no_handshake() -> None:
