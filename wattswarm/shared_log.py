@@ -6,9 +6,12 @@ ids, places and bytes. ``net`` knows no log and ``sel`` no network: this is wher
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from itertools import groupby
+from typing import TypeVar
 
 import trio
 
@@ -29,6 +32,7 @@ from net.proto.values import (
     Stock,
 )
 from sel import outline as outlines
+from sel.errors import StoreUnavailable
 from sel.outline import Advance, Mark
 from sel.rows import Duplicate, LogHead, NotAdmitted, Outcome, Stored, Void, Waiting
 from sel.signatures import bad_signatures
@@ -41,7 +45,10 @@ from wattswarm.kernel.refusal import Malformed, Refused
 from wattswarm.node import Node
 
 channel = "wattswarm_log"
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
 asked_kept_max = 65_536
+retry_s = 0.5
 answer_bytes_max = 2 << 20
 
 
@@ -77,6 +84,16 @@ def fate_of(event: Event, outcome: Outcome) -> Fate:
             return Fate(event.id, why, event.author, event.author_seq)
 
 
+async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
+    """Do it, as often as the database goes away meanwhile: the network waits for it, and loses nothing."""
+    while True:
+        try:
+            return await work()
+        except StoreUnavailable as error:
+            _log.debug("the network waits for the database", extra={"why": str(error)})
+        await trio.sleep(retry_s)
+
+
 class SharedLog:
     """One node's log on the network."""
 
@@ -99,6 +116,9 @@ class SharedLog:
 
     async def news(self) -> Sequence[Appended]:
         """What came since, in portions of one sort: this node's own, asked for, and the rest."""
+        return await _patiently(self._news)
+
+    async def _news(self) -> Sequence[Appended]:
         news: list[Appended] = []
         more = True
         while more:
@@ -124,9 +144,22 @@ class SharedLog:
         first = Appended(events, void, certificates, step.idle, step.chains, standing, own, repaired)
         return [first, *(Appended(found, (), (), (), {}, standing, own, asked) for own, asked, found in rest)]
 
-    def notices(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[str]]:
-        """A notice whenever somebody wrote something."""
-        return self._node.database.listen(channel)
+    @asynccontextmanager
+    async def notices(self) -> AsyncIterator[trio.MemoryReceiveChannel[str]]:
+        """A notice whenever somebody wrote something, or may have while the database was away."""
+        send, receive = trio.open_memory_channel[str](1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_patiently, partial(self._listen, send))
+            yield receive
+            nursery.cancel_scope.cancel()
+
+    async def _listen(self, send: trio.MemorySendChannel[str]) -> None:
+        async with self._node.database.listen(channel) as notices:
+            await send.send("")
+            async for notice in notices:
+                with suppress(trio.WouldBlock):
+                    send.send_nowait(notice)
+        raise StoreUnavailable("the database tells of nothing any more")
 
     def is_member(self, node_id: bytes) -> bool:
         """Whether a node is, or was, a member of a version that is known here."""
@@ -136,6 +169,9 @@ class SharedLog:
 
     async def intake(self, events: Sequence[Wire], certificates: Sequence[bytes], *, asked: bool) -> Intake:
         """Check and store, in one transaction. Fates come in the order of ``events``."""
+        return await _patiently(partial(self._take_in, events, certificates, asked))
+
+    async def _take_in(self, events: Sequence[Wire], certificates: Sequence[bytes], asked: bool) -> Intake:
         network_id = self._node.log.network.network_id
         parsed = [self._parsed(wire, network_id) for wire in events]
         sound, unsound = self._certificates(certificates)
@@ -170,6 +206,9 @@ class SharedLog:
 
     async def answer(self, question: Question) -> object:
         """The answer to a question, of the type that the question says."""
+        return await _patiently(partial(self._answer, question))
+
+    async def _answer(self, question: Question) -> object:
         database = self._node.database
         match question:
             case Lacking(ids):

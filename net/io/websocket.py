@@ -140,7 +140,7 @@ async def dialled(address: str, node_id: bytes | None, context: ssl.SSLContext) 
         try:
             with trio.fail_after(dial_s_max) as opening:
                 tcp = await trio.open_tcp_stream(*split(address))
-                stack.push_async_callback(trio.aclose_forcefully, tcp)
+                stack.callback(tcp.socket.close)  # not a checkpoint: it would lose what is being raised
                 tls: Tls = trio.SSLStream(tcp, context, https_compatible=True)
                 await tls.do_handshake()
                 found = node_id_of(tls.getpeercert(binary_form=True))
@@ -226,7 +226,7 @@ class Listener:
                 await self._accepted(stream, join(host, port), place, serve)
             finally:
                 place.give_back()
-                await trio.aclose_forcefully(stream)
+                stream.socket.close()
 
         await trio.serve_listeners(accepted, list(self._listeners))
 

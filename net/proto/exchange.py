@@ -307,7 +307,9 @@ class Exchange:
             self._found(peer, found, now_ms)
 
     def on_neg_end(self, peer: Peer, said: m.NegErr | m.NegClose, now_ms: int) -> None:
-        """The other side ends a session; what comes after it goes on without."""
+        """The other side ends a session; what comes after it goes on without. Who dialled compares decisions last."""
+        if isinstance(said, m.NegClose) and self.sessions.answers(peer.link, said.session) == decisions_set:
+            peer.stage = "level" if peer.stage == "settling" else peer.stage
         which = self.sessions.ended(peer.link, said.session)
         if which is not None:
             self._next_stage(peer, which, now_ms)

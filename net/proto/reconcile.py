@@ -30,6 +30,7 @@ class _Asking:
 
 @dataclass(slots=True)
 class _Answering:
+    which: Set
     side: Responder
     heard_ms: int
 
@@ -77,7 +78,7 @@ class Sessions:
         here = self._answering.setdefault(link, {})
         if asked.session not in here and len(here) >= answered_a_peer_max:
             return NegErr(asked.session, "busy")
-        here[asked.session] = _Answering(Responder(self._sets[asked.set]), now_ms)
+        here[asked.session] = _Answering(asked.set, Responder(self._sets[asked.set]), now_ms)
         return self._answer(link, asked.session, asked.message, now_ms)
 
     def _answer(self, link: Link, session: int, message: bytes, now_ms: int) -> NegMsg | NegErr:
@@ -105,6 +106,11 @@ class Sessions:
             del self._asking[link]
             return NegClose(said.session), found
         return NegMsg(said.session, step.reply), found
+
+    def answers(self, link: Link, session: int) -> Set | None:
+        """What the peer compares in a session that it began; None: there is no such session."""
+        answering = self._answering.get(link, {}).get(session)
+        return None if answering is None else answering.which
 
     def ended(self, link: Link, session: int) -> Set | None:
         """The other side ended a session; which set this side asked about in it, if it did."""

@@ -53,6 +53,7 @@ def test_an_event_of_one_is_soon_everybodys() -> None:
 
 
 def test_a_node_that_comes_late_gets_all_there_is() -> None:
+    """And both ends of every connection know that they are level again."""
     world, swarm = swarm_of(3)
     for name in world.members:
         chatter(world, swarm, name, 700)
@@ -60,6 +61,8 @@ def test_a_node_that_comes_late_gets_all_there_is() -> None:
     swarm.run(5_000)
     assert equal(swarm.nodes)
     assert swarm.nodes[0].store.head.events == 2_100
+    swarm.run(60_000)
+    assert {peer.stage for node in swarm.nodes for peer in node.machine.peers.values()} == {"level"}
 
 
 def test_both_sides_of_a_partition_go_on_and_are_equal_when_it_heals() -> None:

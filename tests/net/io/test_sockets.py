@@ -76,6 +76,13 @@ async def test_another_node_than_the_one_expected_is_no_connection() -> None:
                 raise AssertionError("it let us in")
 
 
+async def test_what_is_raised_while_connected_comes_out() -> None:
+    async with serving() as server:
+        with pytest.RaisesGroup(ZeroDivisionError):
+            async with dialled(server.address, None, client_context()):
+                raise ZeroDivisionError
+
+
 async def test_nobody_there_is_said_at_once() -> None:
     with pytest.raises(DialFailed, match=r"127\.0\.0\.1:1"):
         async with dialled("127.0.0.1:1", None, client_context()):
