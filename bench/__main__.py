@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trio
 
-from bench import author, growth, head, import_log, reconcile
+from bench import author, growth, head, import_log, latency, reconcile
 from bench.figure import Figure
 
 measurements = {
@@ -17,6 +17,7 @@ measurements = {
     "head": head.measure,
     "growth": growth.measure,
     "reconcile": reconcile.measure,
+    "latency": latency.measure,
 }
 
 

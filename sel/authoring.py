@@ -28,6 +28,7 @@ from wattswarm.kernel.payloads.work import TaskCreated
 from wattswarm.kernel.refusal import Refused
 
 request_drafts_max = 16
+recalled_drafts_max = 32
 batch_bytes_max = 4 << 20
 
 
@@ -82,14 +83,11 @@ class Author:
 async def author_batch(store: Store, knowledge: Knowledge, author: Author, requests: Sequence[Request]) -> None:
     """Author a batch of requests in one transaction, each accepted or refused by itself.
 
-    One event alone is first tried on what this process remembers of the log (``sel.recall``). What that refuses is
-    asked again under the lock: only how the log is counts.
+    A few events are first tried on what this process remembers of the log (``sel.recall``). What that refuses is asked
+    again under the lock: only how the log is counts.
     """
-    if (
-        len(requests) == 1
-        and len(requests[0].drafts) == 1
-        and await _author_recalled(store, knowledge, author, requests[0])
-    ):
+    few = 0 < sum(len(request.drafts) for request in requests) <= recalled_drafts_max
+    if few and await _author_recalled(store, knowledge, author, requests):
         return
 
     async def work(txn: Txn) -> None:
@@ -98,16 +96,19 @@ async def author_batch(store: Store, knowledge: Knowledge, author: Author, reque
     await store.transact(work)
 
 
-async def _author_recalled(store: Store, knowledge: Knowledge, author: Author, request: Request) -> bool:
+async def _author_recalled(
+    store: Store, knowledge: Knowledge, author: Author, requests: Sequence[Request]
+) -> bool:
     async def work(txn: Txn) -> None:
-        await write_own(txn, knowledge, author, [request])
+        await write_own(txn, knowledge, author, requests)
 
     with suppress(Stale, Refused):
         await store.recalled(work)
         return True
-    if request.sealed:
+    if any(request.sealed for request in requests):
         author.guard.withdraw()
-    request.result, request.sealed = None, False
+    for request in requests:
+        request.result, request.sealed = None, False
     return False
 
 

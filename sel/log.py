@@ -20,7 +20,7 @@ from sel.errors import StoreError, StoreUnavailable
 from sel.ingest import Knowledge, Taken, take_in
 from sel.lifetimes import single_error
 from sel.rows import LogHead, StreamRow
-from sel.store import Store, Txn
+from sel.store import Stale, Store, Txn
 from wattswarm.kernel import governance
 from wattswarm.kernel.certificate import Certificate, DecisionCertificate, parse_certificate
 from wattswarm.kernel.event import Draft, Event
@@ -35,6 +35,7 @@ from wattswarm.kernel.verdict import Verdict
 
 T = TypeVar("T")
 batch_requests_max = 256
+recalled_events_max = 32
 retry_delays_s = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 clock_wait_ms_max = 5_000
 
@@ -116,7 +117,13 @@ class Log:
         async def work(txn: Txn) -> Taken:
             return await take_in(txn, self._knowledge, events, certificates, self.clock())
 
-        return await self._persist(lambda: self.store.transact(work))
+        async def attempt() -> Taken:
+            if len(events) <= recalled_events_max and not certificates:
+                with suppress(Stale):
+                    return await self.store.recalled(work)
+            return await self.store.transact(work)
+
+        return await self._persist(attempt)
 
     async def _persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try, and try again with back-off while the database is away: for work that may be repeated."""

@@ -86,14 +86,13 @@ class News:
     async def changed(self, since: Mark) -> Changed:
         """What arrived after ``since``, up to ``arrivals_rows_max`` events of it."""
 
-        async def work(connection: Connection) -> tuple[list[Any], list[Any], list[Any]]:
-            events = await connection.fetch(sql["events_since"], since.event_seq, arrivals_rows_max)
-            certificates = await connection.fetch(sql["certificates_since"], since.certificate_seq, arrivals_rows_max)
-            touched = {row[1] for row in (*events, *certificates)} - {None}
-            tasks = await connection.fetch(sql["tasks_among"], list(touched)) if touched else []
-            return events, certificates, tasks
+        async def work(connection: Connection) -> Any:
+            return await connection.fetchrow(sql["arrivals_since"], *since, arrivals_rows_max)
 
-        events, certificates, tasks = await self._database.run(work)
+        columns = tuple(await self._database.run(work))
+        events, certificates, tasks = (
+            list(zip(*part, strict=True)) for part in (columns[:3], columns[3:5], columns[5:])
+        )
         ids: dict[bytes, set[bytes]] = {}
         for _, stream, event_id in events:
             ids.setdefault(stream, set()).add(event_id)

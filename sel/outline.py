@@ -7,9 +7,9 @@ void is found by the marks of the chains. Takes no lock, and knows nothing of ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sel.postgres import Connection, Database, head_of, stored_event
 from sel.queries import named
@@ -40,10 +40,14 @@ class Certified:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far the log was read: arrival numbers of events and certificates, and from where each author is void."""
+    """How far the log was read: arrival numbers of events and certificates, and from where each author is void.
+
+    ``version``: of the log as it was then; NOTIFY tells the version of every later one.
+    """
 
     event_seq: int = 0
     certificate_seq: int = 0
+    version: int = 0
     voids: Mapping[bytes, int] = field(default_factory=dict)
     idle: frozenset[bytes] = frozenset()
 
@@ -63,7 +67,7 @@ class Outline:
 class Advance:
     """What came after a mark. ``void``: items that were live; ``idle``: forks that counted; ``more``: read on.
 
-    ``chains``: every chain as it is now, None where nothing of it is live.
+    ``chains``: every chain that may have moved as it is now, None where nothing of it is live.
     """
 
     head: LogHead
@@ -92,8 +96,7 @@ async def outline(database: Database, genesis_network: Network, take: Callable[[
             chains, voids = await _chains(connection)
             idle = await _idle(connection, genesis_network)
             kinds = [row for row in await connection.fetch(sql["certificate_ids"]) if row[0] not in idle]
-            event_seq, certificate_seq = await connection.fetchrow(sql["arrivals"])
-            mark = Mark(event_seq, certificate_seq, voids, idle)
+            mark = Mark(*await connection.fetchrow(sql["arrivals"]), voids, idle)
             return Outline(
                 head,
                 mark,
@@ -107,35 +110,65 @@ async def outline(database: Database, genesis_network: Network, take: Callable[[
 
 async def advance(database: Database, genesis_network: Network, since: Mark) -> Advance:
     """What came after ``since``, a portion at a time, and what became void by it."""
+    bounds = (since.event_seq, events_a_step_max, since.certificate_seq, certificates_a_step_max)
 
     async def work(connection: Connection) -> Advance:
+        step = _step_of(await connection.fetchrow(sql["advance"], *bounds))
+        if not step.ruled and not _moved(since, step.voids):
+            return _advance(genesis_network, since, step, since.idle, [])
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            head = head_of(await connection.fetchrow(log_sql["read_head"]))
-            rows = await connection.fetch(sql["events_after"], since.event_seq, events_a_step_max)
-            wires = await connection.fetch(sql["certificates_after"], since.certificate_seq, certificates_a_step_max)
-            chains, voids = await _chains(connection)
-            ruled = any(kind != "decision" for _, _, kind, _ in wires)
-            idle = await _idle(connection, genesis_network) if ruled else since.idle
-            mark = Mark(
-                rows[-1][0] if rows else since.event_seq,
-                wires[-1][0] if wires else since.certificate_seq,
-                voids,
-                idle,
-            )
-            known = {row[1] for row in wires}
-            events = [stored_event(genesis_network.network_id, *row) for _, *row in rows]
-            return Advance(
-                head,
-                mark,
-                [event for event in events if event.author_seq < voids.get(event.author, event.author_seq + 1)],
-                await _voided(connection, since, voids),
-                [Certified(key, kind != "decision", body) for _, key, kind, body in wires if key not in idle],
-                [key for key in idle - since.idle if key not in known],
-                chains,
-                len(rows) == events_a_step_max or len(wires) == certificates_a_step_max,
-            )
+            step = _step_of(await connection.fetchrow(sql["advance"], *bounds))
+            idle = await _idle(connection, genesis_network) if step.ruled else since.idle
+            return _advance(genesis_network, since, step, idle, await _voided(connection, since, step.voids))
 
     return await database.run(work)
+
+
+class _Step(NamedTuple):
+    """A row of ``advance``. ``ruled``: a certificate came that says whose events count."""
+
+    head: LogHead
+    version: int
+    events: list[tuple[int, bytes, bytes, bytes]]
+    certificates: list[tuple[int, bytes, str, bytes]]
+    chains: dict[bytes, Place | None]
+    voids: Mapping[bytes, int]
+    ruled: bool
+
+
+def _step_of(row: Sequence[Any]) -> _Step:
+    totals, version, columns = row[:9], row[9], row[10:]
+    events, certificates, lines = (list(zip(*columns[at : at + 4], strict=True)) for at in (0, 4, 8))
+    chains, voids = _places(lines)
+    ruled = any(kind != "decision" for _, _, kind, _ in certificates)
+    return _Step(head_of(totals), version, events, certificates, chains, voids, ruled)
+
+
+def _moved(since: Mark, voids: Mapping[bytes, int]) -> bool:
+    return any(since.voids.get(author) != void_from for author, void_from in voids.items())
+
+
+def _advance(network: Network, since: Mark, step: _Step, idle: frozenset[bytes], void: list[Item]) -> Advance:
+    rows, wires, voids = step.events, step.certificates, {**since.voids, **step.voids}
+    known = {row[1] for row in wires}
+    events = [stored_event(network.network_id, *row) for _, *row in rows]
+    mark = Mark(
+        rows[-1][0] if rows else since.event_seq,
+        wires[-1][0] if wires else since.certificate_seq,
+        step.version,
+        voids,
+        idle,
+    )
+    return Advance(
+        step.head,
+        mark,
+        [event for event in events if event.author_seq < voids.get(event.author, event.author_seq + 1)],
+        void,
+        [Certified(key, kind != "decision", body) for _, key, kind, body in wires if key not in idle],
+        [key for key in idle - since.idle if key not in known],
+        step.chains,
+        len(rows) == events_a_step_max or len(wires) == certificates_a_step_max,
+    )
 
 
 # -- what others ask for --------------------------------------------------------------------------------------------
@@ -175,7 +208,10 @@ async def _fetch(database: Database, query: str, *arguments: Any) -> list[Any]:
 
 
 async def _chains(connection: Connection) -> tuple[dict[bytes, Place | None], dict[bytes, int]]:
-    rows = await connection.fetch(sql["all_chains"])
+    return _places(await connection.fetch(sql["all_chains"]))
+
+
+def _places(rows: Iterable[Sequence[Any]]) -> tuple[dict[bytes, Place | None], dict[bytes, int]]:
     places = {author: None if event_id is None else (seq, event_id) for author, seq, event_id, _ in rows}
     return places, {author: void_from for author, _, _, void_from in rows if void_from is not None}
 

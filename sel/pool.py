@@ -46,47 +46,63 @@ class Database:
         self._pool = pool
         self._revive = revive
         self._loop = loop
-        self._writer: Any = None
+        self._kept: list[Any] = []
+        self._places = trio.Semaphore(connections_max)
         self._writing = trio.Lock()
         self.dsn = dsn
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run an asyncio coroutine function on a connection of its own. Raises ``StoreUnavailable``."""
+        """Run an asyncio coroutine function on a connection of its own. Raises ``StoreUnavailable``.
+
+        Connections are kept: taking one from the pool and giving it back costs more than a round trip.
+        """
 
         async def whole() -> T:
-            async with self._pool.acquire(timeout=connect_timeout_s) as connection:
-                return await work(connection)
-
-        return await self._hop(whole)
-
-    async def run_writing(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Like ``run``, one after the other, on a connection that is kept: taking one costs more than a round trip."""
-
-        async def whole() -> T:
-            connection = await self._take_writer()
+            connection = await self._take()
             try:
-                return await work(connection)
+                result = await work(connection)
             except (Refused, StoreCorrupt):
+                self._kept.append(connection)
                 raise
             except BaseException:
-                await self.release_writer()
+                await self._pool.release(connection)
                 raise
+            self._kept.append(connection)
+            return result
 
-        async with self._writing:
+        async with self._place():
             return await self._hop(whole)
 
-    async def _take_writer(self) -> Connection:
-        if self._writer is not None and _lost(self._writer):
-            await self.release_writer()
-        if self._writer is None:
-            self._writer = await self._pool.acquire(timeout=connect_timeout_s)
-        connection: Connection = self._writer
+    async def run_writing(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Like ``run``, one after the other."""
+        async with self._writing:
+            return await self.run(work)
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        try:
+            with trio.fail_after(connect_timeout_s):
+                await self._places.acquire()
+        except trio.TooSlowError:
+            raise StoreUnavailable("no connection to the database became free") from None
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    async def _take(self) -> Connection:
+        while self._kept:
+            connection: Connection = self._kept.pop()
+            if not _lost(connection):
+                return connection
+            await self._pool.release(connection)
+        connection = await self._pool.acquire(timeout=connect_timeout_s)
         return connection
 
-    async def release_writer(self) -> None:
-        """Give the kept connection back (on the asyncio side)."""
-        connection, self._writer = self._writer, None
-        if connection is not None:
+    async def release_kept(self) -> None:
+        """Give the kept connections back (on the asyncio side)."""
+        kept, self._kept = self._kept, []
+        for connection in kept:
             await self._pool.release(connection)
 
     async def recover(self) -> None:
@@ -189,7 +205,7 @@ async def open_database(dsn: str, revive: Callable[[], None] | None = None) -> A
             database = Database(pool, loop, dsn, revive)
 
             async def end() -> None:
-                await database.release_writer()
+                await database.release_kept()
                 await pool.close()
 
             try:

@@ -149,6 +149,12 @@ def chain_row(author: bytes, line: Chain) -> tuple[Any, ...]:
     return (author, at.seq, at.id, at.hlc, at.day, at.day_events, at.day_bytes, line.void_from)
 
 
+def verdict_row(said: tuple[bytes, bytes, Verdict]) -> tuple[Any, ...]:
+    """A verdict as a row of ``verdicts``."""
+    stream, event_id, verdict = said
+    return (event_id, stream, verdict.status, verdict.reason, verdict.message)
+
+
 def batch_arguments(changes: Changes, event_rows: Sequence[Sequence[Any]]) -> list[Any]:
     """A transaction's additions as the arguments of ``write_batch``, but for the events: these are the rows given."""
     chains = [chain_row(author, line) for author, line in changes.chains.items()]
@@ -158,9 +164,8 @@ def batch_arguments(changes: Changes, event_rows: Sequence[Sequence[Any]]) -> li
         *columns(chains, 8),
         *columns(map(stream_row, changes.streams), 16),
         *columns(((vote.task, vote.epoch, vote.candidate_hash, vote.event_id) for vote in changes.votes), 4),
-        *columns(((event_id, stream, v.status, v.reason, v.message) for stream, event_id, v in changes.verdicts), 5),
+        *columns(map(verdict_row, changes.verdicts), 5),
         *head_arguments(changes.head),
-        str(changes.head.seq),
     ]
 
 
@@ -173,15 +178,18 @@ def stored_event(network_id: bytes, event_id: bytes, body: bytes, signature: byt
 
 
 def addition_arguments(added: Addition) -> list[Any]:
-    """One event with what it changes as the arguments of ``append_one``."""
+    """Events with what they change as the arguments of ``append``."""
+    changes = added.changes
+    first = changes.head.seq - len(changes.events) + 1
+    rows = [event_row(seq, event) for seq, event in enumerate(changes.events, first)]
     return [
-        *head_arguments(added.head),
+        *head_arguments(changes.head),
         added.version,
-        *event_row(added.head.seq, added.event),
-        *chain_row(added.event.author, added.chain),
-        *stream_row(added.stream),
-        added.label,
-        str(added.head.seq),
+        list(added.labels),
+        *columns(rows, 10),
+        *columns((chain_row(author, line) for author, line in changes.chains.items()), 8),
+        *columns(map(stream_row, changes.streams), 16),
+        *columns(map(verdict_row, changes.verdicts), 5),
     ]
 
 
@@ -198,20 +206,30 @@ class PgTxn:
     locked = True
 
     def __init__(
-        self, connection: Connection, head: LogHead, network_id: bytes, own: Mapping[bytes, Chain | None] | None = None
+        self,
+        connection: Connection,
+        head: LogHead,
+        network_id: bytes,
+        own: Mapping[bytes, Chain | None] | None = None,
+        recall: Recall | None = None,
     ) -> None:
         self.connection = connection
         self.head = head
         self.network_id = network_id
-        self.own = own or {}
+        self.recall = recall or Recall()
+        self.met_chains: dict[bytes, Chain | None] = dict(own or {})
         self.met: dict[bytes, StreamRow] = {}
         self.written: Changes | None = None
 
     async def chains(self, authors: Collection[bytes]) -> dict[bytes, Chain]:
-        known = {author: self.own[author] for author in authors if author in self.own}
+        known = {author: self.met_chains[author] for author in authors if author in self.met_chains}
         if len(known) == len(authors):
             return {author: Chain(line.head, line.void_from) for author, line in known.items() if line is not None}
-        return dict(map(chain_of, await self.connection.fetch(sql["chains"], list(authors))))
+        found = self.recall.chains_of(authors)
+        if found is None:
+            found = dict(map(chain_of, await self.connection.fetch(sql["chains"], list(authors))))
+            self.met_chains.update({author: found.get(author) for author in authors})
+        return {author: Chain(line.head, line.void_from) for author, line in found.items()}
 
     async def ids_at(self, places: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], bytes]:
         rows = await self.connection.fetch(sql["ids_at"], *columns(places, 2))
@@ -226,6 +244,9 @@ class PgTxn:
         return [(event_id, stream) for event_id, stream in rows]
 
     async def streams(self, streams: Collection[bytes]) -> dict[bytes, StreamRow]:
+        recalled = self.recall.rows_of(streams)
+        if recalled is not None:
+            return recalled
         rows = await self.connection.fetch(sql["streams"], list(streams))
         found = {}
         for stream, state, digest, epoch, hlc, last_id, awaits, unproven in rows:
@@ -287,6 +308,8 @@ class PgTxn:
         return [Stored(*row) for row in rows]
 
     async def write(self, changes: Changes) -> None:
+        if changes.nothing:
+            return
         head = changes.head
         head.seq = self.head.seq + len(changes.events)
         if changes.refolded:
@@ -348,43 +371,42 @@ class PostgresStore:
             async with connection.transaction():
                 row = tuple(await connection.fetchrow(sql["lock_head"], self.node_id))
                 head, version, own = locked(row, self.node_id)
-                txn = PgTxn(connection, head, self.network_id, own)
+                known = self._recall if version == self._recall.version else None
+                txn = PgTxn(connection, head, self.network_id, own, known)
                 result = await work(txn)
             self._learn(txn, version)
             return result
 
         return await self.database.run_writing(whole)
 
-    def _learn(self, txn: PgTxn, version: int) -> None:
+    def _learn(self, txn: PgTxn, since: int) -> None:
         if self.node_id is None:
             return
-        head, chains = txn.head, dict(txn.own)
+        version, head, chains = since, txn.head, txn.met_chains
         if txn.written is not None:
-            version, head = version + 1, txn.written.head
+            version, head = since + 1, txn.written.head
             chains.update(txn.written.chains)
-        if self.node_id in chains:
-            self._recall.learn(version, head, chains[self.node_id], txn.met.values())
-        else:
-            self._recall.forget()
+        self._recall.learn(since, version, head, chains, txn.met.values())
 
     async def recalled(self, work: Callable[[Txn], Awaitable[T]]) -> T:
-        """Author one event with one statement, on what the last transaction of this process left."""
+        """Add events with one statement, on what the last transaction of this process left."""
         if self.node_id is None:
             raise Stale
         try:
-            return await work(RecalledTxn(self._recall, self.node_id, self._append))
-        except (Stale, StoreUnavailable):
+            return await work(RecalledTxn(self._recall, self._append))
+        except StoreUnavailable:
             self._recall.forget()
             raise
 
     async def _append(self, added: Addition) -> bool:
         async def work(connection: Connection) -> bool:
-            return await connection.fetchrow(sql["append_one"], *addition_arguments(added)) is not None
+            stored = await connection.fetchrow(sql["append"], *addition_arguments(added)) is not None
+            if stored:
+                since, changes = added.version, added.changes
+                self._recall.learn(since, since + 1, changes.head, changes.chains, changes.streams)
+            return stored
 
-        stored = await self.database.run_writing(work)
-        if stored:
-            self._recall.learn(added.version + 1, added.head, added.chain, [added.stream])
-        return stored
+        return await self.database.run_writing(work)
 
     async def read(self, work: Callable[[Txn], Awaitable[T]]) -> T:
         """One read-only snapshot."""

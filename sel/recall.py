@@ -1,48 +1,82 @@
-"""What this process remembers of the log between its transactions, so that one more event costs one statement.
+"""What this process remembers of the log between its transactions, so that a few more events cost one statement.
 
 Every transaction that writes counts the head row's version up. As long as the version is the one that this process
-saw last, the head, the node's own chain and the folds it has met are what they were then, and an event can be
-judged without asking. The statement that stores it holds only at that version; otherwise nothing was written, the
-memory was ``Stale``, and the event is authored again under the lock (docs/architecture.md §3).
+saw last, the head, the chains and the folds it has met are what they were then, and events can be judged without
+asking, one's own and others'. The statement that stores them holds only at that version; otherwise nothing was
+written, the memory was ``Stale``, and it is done again under the lock (docs/architecture.md §3).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sel.rows import Chain, Changes, LogHead, StreamRow
 from sel.store import Stale
-from wattswarm.kernel.event import Event
 
 streams_kept_max = 256
+chains_kept_max = 1_024
 state_bytes_kept_max = 65_536
 
 
 @dataclass(slots=True)
 class Recall:
-    """The log at ``version``: its head, the node's own chain (None: none yet), and the last folds met."""
+    """The log at ``version``: its head, the chains (None: there is none yet) and the folds met last."""
 
     version: int = -1
     head: LogHead = field(default_factory=LogHead)
-    own: Chain | None = None
+    chains: OrderedDict[bytes, Chain | None] = field(default_factory=OrderedDict)
     rows: OrderedDict[bytes, StreamRow] = field(default_factory=OrderedDict)
 
-    def learn(self, version: int, head: LogHead, own: Chain | None, rows: Iterable[StreamRow]) -> None:
-        """Note how the log is after a transaction: ``rows`` are those that it read last or wrote."""
-        if version not in (self.version, self.version + 1):
-            self.rows.clear()
-        if version >= self.version:
-            self.version, self.head, self.own = version, head.copy(), own
-            for row in rows:
-                self._keep(row)
+    def learn(
+        self,
+        since: int,
+        version: int,
+        head: LogHead,
+        chains: Mapping[bytes, Chain | None],
+        rows: Iterable[StreamRow],
+    ) -> None:
+        """Note how the log is at ``version``, after a transaction that began at ``since``.
+
+        ``chains`` and ``rows`` are those that it read last or wrote. What others may have changed is forgotten.
+        """
+        if since != self.version:
+            self.forget()
+        self.version, self.head = version, head.copy()
+        for author, line in chains.items():
+            self._keep_chain(author, line)
+        for row in rows:
+            self._keep(row)
 
     def forget(self) -> None:
         """Nothing is known any more."""
         self.version = -1
+        self.chains.clear()
         self.rows.clear()
+
+    def chains_of(self, authors: Iterable[bytes]) -> dict[bytes, Chain] | None:
+        """Copies of the chains of ``authors``, or None if one is not known."""
+        found = {}
+        for author in authors:
+            if author not in self.chains:
+                return None
+            line = self.chains[author]
+            if line is not None:
+                found[author] = Chain(line.head, line.void_from)
+        return found
+
+    def rows_of(self, streams: Iterable[bytes]) -> dict[bytes, StreamRow] | None:
+        """The folds of ``streams``, or None if one is not known."""
+        found = {name: self.rows.get(name) for name in streams}
+        return None if None in found.values() else found  # type: ignore[return-value]
+
+    def _keep_chain(self, author: bytes, line: Chain | None) -> None:
+        self.chains.pop(author, None)
+        self.chains[author] = None if line is None else Chain(line.head, line.void_from)
+        while len(self.chains) > chains_kept_max:
+            self.chains.popitem(last=False)
 
     def _keep(self, row: StreamRow) -> None:
         self.rows.pop(row.stream, None)
@@ -54,63 +88,53 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """One event of this node's, with what it changes; ``label`` is the one that it must be the first to use."""
+    """Events on top of the log at ``version``; ``labels`` are those that they must be the first to use."""
 
     version: int
-    event: Event
-    chain: Chain
-    stream: StreamRow
-    head: LogHead
-    label: str | None
+    changes: Changes
+    labels: Sequence[str]
 
 
 class RecalledTxn:
-    """A ``sel.store.Txn`` that answers out of memory, or not at all, and adds one event."""
+    """A ``sel.store.Txn`` that answers out of memory, or not at all, and adds events on top of what is there."""
 
     locked = False
 
-    def __init__(self, recall: Recall, node_id: bytes, append: Callable[[Addition], Awaitable[bool]]) -> None:
+    def __init__(self, recall: Recall, append: Callable[[Addition], Awaitable[bool]]) -> None:
         if recall.version < 0:
             raise Stale
         self.version = recall.version
         self.head = recall.head
-        self._own = recall.own
-        self._rows = recall.rows
-        self._node_id = node_id
+        self._recall = recall
         self._append = append
-        self._label: str | None = None
+        self._labels: list[str] = []
 
     async def chains(self, authors: Collection[bytes]) -> dict[bytes, Chain]:
-        if set(authors) != {self._node_id}:
+        found = self._recall.chains_of(authors)
+        if found is None:
             raise Stale
-        return {} if self._own is None else {self._node_id: Chain(self._own.head, self._own.void_from)}
+        return found
 
     async def streams(self, streams: Collection[bytes]) -> dict[bytes, StreamRow]:
-        try:
-            return {name: self._rows[name] for name in streams}
-        except KeyError:
-            raise Stale from None
+        found = self._recall.rows_of(streams)
+        if found is None:
+            raise Stale
+        return found
 
     async def due_authors(self, now_ms: int) -> list[bytes]:
-        """Nobody: what is due waits for the next intake."""
+        """Nobody: what is due waits for the next transaction under the lock."""
         return []
 
     async def labelled(self, label: str) -> list[bytes]:
         """Nobody, it is assumed: the statement that stores the event looks."""
-        self._label = label
+        self._labels.append(label)
         return []
 
     async def write(self, changes: Changes) -> None:
-        if not changes.events:
+        if not changes.events or not changes.additions_only:
             raise Stale
-        (event,) = changes.events
-        (row,) = changes.streams
-        own = (changes.votes, changes.signatures)
-        rest = (changes.certificates, changes.refolded, changes.verdicts, changes.park, changes.unpark, *own)
-        assert not any(rest), "an event of our own on top of known folds changes nothing else"
-        changes.head.seq = self.head.seq + 1
-        added = Addition(self.version, event, changes.chains[self._node_id], row, changes.head, self._label)
-        if not await self._append(added):
+        changes.head.seq = self.head.seq + len(changes.events)
+        if not await self._append(Addition(self.version, changes, self._labels)):
             raise Stale
 
     async def _unknown(self, *_: Any, **__: Any) -> Any:

@@ -167,6 +167,17 @@ class Changes:
     signatures: list[SignatureRow] = field(default_factory=list)
     head: LogHead = field(default_factory=LogHead)
 
+    @property
+    def additions_only(self) -> bool:
+        """Whether it does nothing but put events on top of chains and folds."""
+        parked = (self.park, self.unpark, self.park_certificates, self.unpark_certificates)
+        return not any((self.certificates, self.refolded, self.votes, self.signatures, *parked))
+
+    @property
+    def nothing(self) -> bool:
+        """Whether the log stays as it is."""
+        return self.additions_only and not (self.events or self.chains or self.streams or self.verdicts)
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:

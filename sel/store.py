@@ -101,7 +101,7 @@ class Store(Protocol):
         """
 
     async def recalled(self, work: Callable[[Txn], Awaitable[T]]) -> T:
-        """Run ``work``, which authors one event, on what this process last saw of the log, without the lock.
+        """Run ``work``, which adds events, on what this process last saw of the log, without the lock.
 
         Raises ``Stale``, with nothing written, if that is not enough, or not how the log is any more.
         """

@@ -100,6 +100,8 @@ class SharedLog:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._mark = Mark()
+        self._told_of = 0
+        self._stirred = True
         self._asked: set[bytes] = set()
 
     async def stock(self) -> Stock:
@@ -115,7 +117,13 @@ class SharedLog:
         return Stock(items, found.ruling, found.decisions, found.chains, standing_of(found.head))
 
     async def news(self) -> Sequence[Appended]:
-        """What came since, in portions of one sort: this node's own, asked for, and the rest."""
+        """What came since, in portions of one sort: this node's own, asked for, and the rest.
+
+        The log is not asked where it tells of nothing newer than what was read.
+        """
+        if not self._stirred and self._told_of <= self._mark.version:
+            return []
+        self._stirred = False
         return await _patiently(self._news)
 
     async def _news(self) -> Sequence[Appended]:
@@ -155,8 +163,10 @@ class SharedLog:
 
     async def _listen(self, send: trio.MemorySendChannel[str]) -> None:
         async with self._node.database.listen(channel) as notices:
+            self._stirred = True
             await send.send("")
             async for notice in notices:
+                self._told_of = max(self._told_of, int(notice))
                 with suppress(trio.WouldBlock):
                     send.send_nowait(notice)
         raise StoreUnavailable("the database tells of nothing any more")
@@ -180,6 +190,7 @@ class SharedLog:
         if asked and len(self._asked) < asked_kept_max:
             self._asked.update(event.id for event in good)
         taken = await self._node.log.ingest(good, sound)
+        self._stirred = True
         waiting = sum(isinstance(refusal, NotYetKnown) for refusal in taken.refusals.values())
         fates = [
             Fate(b"", "bad") if event is None or event.id in bad else fate_of(event, taken.outcomes[event.id])

@@ -125,40 +125,44 @@ DELETE FROM verdicts WHERE stream = ANY($1::bytea[]);
 -- name: scan
 SELECT seq, body, signature FROM events WHERE seq >= $1 ORDER BY seq LIMIT $2;
 
--- name: append_one
--- One event of this node's on top of the log as it was at version $10: no row comes back if that is not how it is any
--- more, or if the label $45 is taken, and then nothing was written.
+-- name: append
+-- Events on top of the log as it was at version $10: no row comes back if that is not how it is any more, or if one of
+-- the labels $11 is taken, and then nothing was written.
 WITH new_head AS (
     UPDATE log_head SET seq = $1, events = $2, events_sum = $3, certificates = $4, certificates_sum = $5,
         state_root = $6, max_hlc = $7, parked = $8, memberships = $9, version = version + 1
-    WHERE version = $10 AND NOT EXISTS (SELECT FROM streams WHERE label = $45)
+    WHERE version = $10 AND NOT EXISTS (SELECT FROM streams WHERE label = ANY($11::text[]))
     RETURNING version
-), new_event AS (
+), new_events AS (
     INSERT INTO events (seq, event_id, author, author_seq, stream, epoch, hlc, kind, body, signature)
-    SELECT $11::bigint, $12::bytea, $13::bytea, $14::bigint, $15::bytea, $16::bigint, $17::bigint, $18::text,
-        $19::bytea, $20::bytea FROM new_head
-), new_chain AS (
+    SELECT e.* FROM new_head, unnest($12::bigint[], $13::bytea[], $14::bytea[], $15::bigint[], $16::bytea[],
+        $17::bigint[], $18::bigint[], $19::text[], $20::bytea[], $21::bytea[]) e
+), new_chains AS (
     INSERT INTO chains (author, seq, event_id, hlc, day, day_events, day_bytes, void_from)
-    SELECT $21::bytea, $22::bigint, $23::bytea, $24::bigint, $25::bigint, $26::bigint, $27::bigint, $28::bigint
-    FROM new_head
+    SELECT c.* FROM new_head, unnest($22::bytea[], $23::bigint[], $24::bytea[], $25::bigint[], $26::bigint[],
+        $27::bigint[], $28::bigint[], $29::bigint[]) c
     ON CONFLICT (author) DO UPDATE SET seq = excluded.seq, event_id = excluded.event_id, hlc = excluded.hlc,
         day = excluded.day, day_events = excluded.day_events, day_bytes = excluded.day_bytes
-), new_stream AS (
+), new_streams AS (
     INSERT INTO streams (stream, state, digest, last_epoch, last_hlc, last_id, awaits, unproven,
         label, status, epoch, task_type, creator, membership, created_at, expiry_ms)
-    SELECT $29::bytea, $30::bytea, $31::bytea, $32::bigint, $33::bigint, $34::bytea, $35::bytea, $36::boolean,
-        $37::text, $38::text, $39::bigint, $40::text, $41::bytea, $42::bytea, $43::bigint, $44::bigint
-    FROM new_head
+    SELECT s.* FROM new_head, unnest($30::bytea[], $31::bytea[], $32::bytea[], $33::bigint[], $34::bigint[],
+        $35::bytea[], $36::bytea[], $37::boolean[], $38::text[], $39::text[], $40::bigint[], $41::text[],
+        $42::bytea[], $43::bytea[], $44::bigint[], $45::bigint[]) s
     ON CONFLICT (stream) DO UPDATE SET state = excluded.state, digest = excluded.digest,
         last_epoch = excluded.last_epoch, last_hlc = excluded.last_hlc, last_id = excluded.last_id,
         awaits = excluded.awaits, unproven = excluded.unproven, label = excluded.label, status = excluded.status,
         epoch = excluded.epoch, task_type = excluded.task_type, creator = excluded.creator,
         membership = excluded.membership, created_at = excluded.created_at, expiry_ms = excluded.expiry_ms
+), new_verdicts AS (
+    INSERT INTO verdicts (event_id, stream, status, reason, message)
+    SELECT v.* FROM new_head, unnest($46::bytea[], $47::bytea[], $48::text[], $49::text[], $50::text[]) v
 )
-SELECT new_head.version, pg_notify('wattswarm_log', $46) FROM new_head;
+SELECT version, pg_notify('wattswarm_log', version::text) FROM new_head;
 
 -- name: write_batch
--- All that a transaction adds, in one statement: events, certificates, chains, folds, votes, verdicts, totals.
+-- All that a transaction adds, in one statement: events, certificates, chains, folds, votes, verdicts, totals. Who
+-- listens is told the version of the log that it makes.
 WITH new_events AS (
     INSERT INTO events (seq, event_id, author, author_seq, stream, epoch, hlc, kind, body, signature)
     SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[],
@@ -193,5 +197,6 @@ WITH new_events AS (
 ), new_head AS (
     UPDATE log_head SET seq = $48, events = $49, events_sum = $50, certificates = $51, certificates_sum = $52,
         state_root = $53, max_hlc = $54, parked = $55, memberships = $56, version = version + 1
+    RETURNING version
 )
-SELECT pg_notify('wattswarm_log', $57);
+SELECT pg_notify('wattswarm_log', version::text) FROM new_head;

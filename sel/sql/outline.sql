@@ -4,7 +4,8 @@ SELECT e.hlc >> 16, e.event_id FROM events e LEFT JOIN chains c ON c.author = e.
 WHERE c.void_from IS NULL OR e.author_seq < c.void_from;
 
 -- name: arrivals
-SELECT coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(seq) FROM certificates), 0);
+SELECT coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(seq) FROM certificates), 0), version
+FROM log_head;
 
 -- name: certificate_ids
 SELECT certificate_id, kind FROM certificates;
@@ -15,11 +16,29 @@ SELECT body FROM certificates WHERE kind IN ('membership', 'fork') ORDER BY seq;
 -- name: all_chains
 SELECT author, seq, event_id, void_from FROM chains;
 
--- name: events_after
-SELECT seq, event_id, body, signature FROM events WHERE seq > $1 ORDER BY seq LIMIT $2;
-
--- name: certificates_after
-SELECT seq, certificate_id, kind, body FROM certificates WHERE seq > $1 ORDER BY seq LIMIT $2;
+-- name: advance
+-- What came after two arrival numbers, and the chains that it may have changed, all of one moment: whose events came, and
+-- everybody's if a certificate came that says whose events count.
+WITH new_events AS MATERIALIZED (
+    SELECT seq, event_id, author, body, signature FROM events WHERE seq > $1 ORDER BY seq LIMIT $2
+), new_certificates AS MATERIALIZED (
+    SELECT seq, certificate_id, kind, body FROM certificates WHERE seq > $3 ORDER BY seq LIMIT $4
+), moved AS MATERIALIZED (
+    SELECT author, seq, event_id, void_from FROM chains WHERE author IN (SELECT DISTINCT author FROM new_events)
+    UNION
+    SELECT author, seq, event_id, void_from FROM chains
+    WHERE EXISTS (SELECT FROM new_certificates WHERE kind <> 'decision')
+)
+SELECT h.seq, h.events, h.events_sum, h.certificates, h.certificates_sum, h.state_root, h.max_hlc, h.parked,
+    h.memberships, h.version,
+    ARRAY(SELECT seq FROM new_events ORDER BY seq), ARRAY(SELECT event_id FROM new_events ORDER BY seq),
+    ARRAY(SELECT body FROM new_events ORDER BY seq), ARRAY(SELECT signature FROM new_events ORDER BY seq),
+    ARRAY(SELECT seq FROM new_certificates ORDER BY seq),
+    ARRAY(SELECT certificate_id FROM new_certificates ORDER BY seq),
+    ARRAY(SELECT kind FROM new_certificates ORDER BY seq), ARRAY(SELECT body FROM new_certificates ORDER BY seq),
+    ARRAY(SELECT author FROM moved ORDER BY author), ARRAY(SELECT seq FROM moved ORDER BY author),
+    ARRAY(SELECT event_id FROM moved ORDER BY author), ARRAY(SELECT void_from FROM moved ORDER BY author)
+FROM log_head h;
 
 -- name: ids_here
 SELECT event_id FROM events WHERE event_id = ANY($1::bytea[]);

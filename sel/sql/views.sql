@@ -74,12 +74,26 @@ SELECT coalesce(max(hlc), 0) FROM events;
 -- name: stream_digests
 SELECT stream, digest FROM streams WHERE state IS NOT NULL ORDER BY stream;
 
--- name: events_since
--- What arrived after one moment; the writer lock makes seq the order of commits.
-SELECT seq, stream, event_id FROM events WHERE seq > $1 ORDER BY seq LIMIT $2;
-
--- name: certificates_since
-SELECT seq, stream FROM certificates WHERE seq > $1 ORDER BY seq LIMIT $2;
+-- name: arrivals_since
+-- What arrived after one moment, in numbers of at most $3, and the tasks that it touches; the writer lock makes seq the
+-- order of commits.
+WITH new_events AS MATERIALIZED (
+    SELECT seq, stream, event_id FROM events WHERE seq > $1 ORDER BY seq LIMIT $3
+), new_certificates AS MATERIALIZED (
+    SELECT seq, stream FROM certificates WHERE seq > $2 ORDER BY seq LIMIT $3
+), tasks AS MATERIALIZED (
+    SELECT stream, label, status, task_type, membership, created_at FROM streams
+    WHERE stream IN (SELECT stream FROM new_events UNION SELECT stream FROM new_certificates)
+        AND label IS NOT NULL AND state IS NOT NULL
+)
+SELECT ARRAY(SELECT seq FROM new_events ORDER BY seq), ARRAY(SELECT stream FROM new_events ORDER BY seq),
+    ARRAY(SELECT event_id FROM new_events ORDER BY seq),
+    ARRAY(SELECT seq FROM new_certificates ORDER BY seq), ARRAY(SELECT stream FROM new_certificates ORDER BY seq),
+    ARRAY(SELECT stream FROM tasks ORDER BY created_at, stream),
+    ARRAY(SELECT label FROM tasks ORDER BY created_at, stream),
+    ARRAY(SELECT status FROM tasks ORDER BY created_at, stream),
+    ARRAY(SELECT task_type FROM tasks ORDER BY created_at, stream),
+    ARRAY(SELECT membership FROM tasks ORDER BY created_at, stream);
 
 -- name: last_arrivals
 SELECT coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(seq) FROM certificates), 0);
@@ -89,10 +103,6 @@ SELECT coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(seq) FRO
 SELECT stream, label, status, task_type, membership FROM streams
 WHERE label IS NOT NULL AND state IS NOT NULL AND status IN ('OPEN', 'SUSPENDED')
 ORDER BY created_at, stream;
-
--- name: tasks_among
-SELECT stream, label, status, task_type, membership FROM streams
-WHERE stream = ANY($1::bytea[]) AND label IS NOT NULL AND state IS NOT NULL ORDER BY created_at, stream;
 
 -- name: forked_authors
 SELECT author, void_from FROM chains WHERE void_from IS NOT NULL ORDER BY author;

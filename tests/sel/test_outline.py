@@ -43,7 +43,8 @@ class Kept:
             self.events |= {(event.created_at, event.id) for event in step.events}
             self.certificates = {entry for entry in self.certificates if entry[0] not in step.idle}
             self.certificates |= {(certificate.id, certificate.ruling) for certificate in step.certificates}
-            self.chains = {author: place for author, place in step.chains.items() if place is not None}
+            moved = {**self.chains, **step.chains}
+            self.chains = {author: place for author, place in moved.items() if place is not None}
             self.mark, more = step.mark, step.more
 
     def held(self) -> object:
