@@ -27,3 +27,12 @@ async def approved(database: Database) -> list[bytes]:
         return [row[0] for row in await connection.fetch(sql["approved"])]
 
     return await database.run(work)
+
+
+async def stand(database: Database, network_id: bytes) -> tuple[object, ...]:
+    """Everything that this node's next step about the membership follows from but the time: equal if it is the same."""
+
+    async def work(connection: Connection) -> tuple[object, ...]:
+        return tuple(await connection.fetchrow(sql["stand"], network_id))
+
+    return await database.run(work)

@@ -252,20 +252,12 @@ class Log:
     async def task(self, stream: bytes) -> TaskRecord:
         """A task's fold and events. Raises ``Refused`` if the stream has no state."""
 
-        async def work(txn: Txn) -> TaskRecord | None:
-            row = (await txn.streams([stream])).get(stream)
-            if row is None or row.state is None:
-                return None
-            events = (await txn.stream_events([stream]))[stream]
-            wires = (await txn.stream_certificates([stream])).get(stream, [])
-            certificates = [parse_certificate(wire, self.network) for wire in wires]
-            decisions = [cert for cert in certificates if isinstance(cert, DecisionCertificate)]
-            return TaskRecord(self._unfold(row, events, decisions), events, await txn.verdicts(stream), decisions)
-
-        record = await self.read(work)
-        if record is None:
+        found = await self._persist(lambda: self.store.record(stream))
+        if found is None or found.row.state is None:
             raise Refused("unknown_task", f"task {stream.hex()[:16]}… has no accepted creation in this log")
-        return record
+        certificates = [parse_certificate(wire, self.network) for wire in found.certificates]
+        decisions = [cert for cert in certificates if isinstance(cert, DecisionCertificate)]
+        return TaskRecord(self._unfold(found.row, found.events, decisions), found.events, found.verdicts, decisions)
 
     def _unfold(self, row: StreamRow, events: Sequence[Event], decisions: Sequence[DecisionCertificate]) -> Folded:
         assert row.state is not None

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from typing import TypeVar
 
 from sel.rows import Chain, Changes, LogHead, Parked, StreamRow
-from sel.store import Txn, Wire
+from sel.store import Record, Txn, Wire
 from wattswarm.kernel import limits
 from wattswarm.kernel.certificate import Certificate, MembershipCertificate
 from wattswarm.kernel.event import Event
@@ -44,6 +44,11 @@ class MemoryStore:
         self.parked: dict[bytes, Parked] = {}
         self.parked_certificates: dict[bytes, None] = {}
 
+    @property
+    def version(self) -> int:
+        """Not counted."""
+        return -1
+
     async def transact(self, work: Callable[[Txn], Awaitable[T]]) -> T:
         """Run ``work``; its ``write`` is all or nothing, and it never waits, so it is never interleaved."""
         return await work(MemoryTxn(self))
@@ -51,6 +56,19 @@ class MemoryStore:
     async def recalled(self, work: Callable[[Txn], Awaitable[T]]) -> T:
         """The same: memory is how the log is."""
         return await self.transact(work)
+
+    async def record(self, stream: bytes) -> Record | None:
+        """All that is stored of one stream."""
+
+        async def work(txn: Txn) -> Record | None:
+            row = (await txn.streams([stream])).get(stream)
+            if row is None:
+                return None
+            events = (await txn.stream_events([stream]))[stream]
+            certificates = (await txn.stream_certificates([stream])).get(stream, [])
+            return Record(row, events, certificates, await txn.verdicts(stream))
+
+        return await self.read(work)
 
     async def read(self, work: Callable[[Txn], Awaitable[T]]) -> T:
         """Run ``work`` for reading."""

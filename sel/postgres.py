@@ -14,7 +14,7 @@ from sel.errors import StoreCorrupt, StoreUnavailable
 from sel.queries import named
 from sel.recall import Addition, Recall, RecalledTxn
 from sel.rows import Chain, Changes, LogHead, Parked, StreamRow
-from sel.store import Stale, Txn
+from sel.store import Record, Stale, Txn
 from wattswarm.kernel import chain, limits
 from wattswarm.kernel.codec import sha256
 from wattswarm.kernel.event import Event, parse_known
@@ -73,6 +73,21 @@ def chain_of(row: Any) -> tuple[bytes, Chain]:
     """A row of ``chains`` as its author and value."""
     author, seq, event_id, clock, day, events, size, void_from = row
     return author, Chain(chain.Head(seq, event_id, clock, day, events, size), void_from)
+
+
+def fold_of(row: Any) -> StreamRow:
+    """A row of ``streams`` as a value, but for what people ask about it."""
+    stream, state, digest, epoch, hlc, last_id, awaits, unproven = row
+    last = None if epoch is None else (epoch, hlc, last_id)
+    return StreamRow(stream, state, digest, last, None, awaits, unproven)
+
+
+def record_of(row: Sequence[Any], network_id: bytes) -> Record:
+    """A row of ``record`` as a value."""
+    ids, bodies, signatures, certificates, *judged = row[8:]
+    events = [stored_event(network_id, *said) for said in zip(ids, bodies, signatures, strict=True)]
+    verdicts = {event_id: Verdict(*said) for event_id, *said in zip(*judged, strict=True)}
+    return Record(fold_of(row[:8]), events, certificates, verdicts)
 
 
 def locked(row: Sequence[Any], node_id: bytes | None) -> tuple[LogHead, int, dict[bytes, Chain | None]]:
@@ -248,10 +263,7 @@ class PgTxn:
         if recalled is not None:
             return recalled
         rows = await self.connection.fetch(sql["streams"], list(streams))
-        found = {}
-        for stream, state, digest, epoch, hlc, last_id, awaits, unproven in rows:
-            last = None if epoch is None else (epoch, hlc, last_id)
-            found[stream] = StreamRow(stream, state, digest, last, None, awaits, unproven)
+        found = {row[0]: fold_of(row) for row in rows}
         self.met.update(found)
         return found
 
@@ -364,6 +376,11 @@ class PostgresStore:
         self.node_id = node_id
         self._recall = Recall()
 
+    @property
+    def version(self) -> int:
+        """The version of the log as this process wrote or saw it last; -1: it does not know."""
+        return self._recall.version
+
     async def transact(self, work: Callable[[Txn], Awaitable[T]]) -> T:
         """One transaction that holds the row lock on ``log_head``."""
 
@@ -407,6 +424,15 @@ class PostgresStore:
             return stored
 
         return await self.database.run_writing(work)
+
+    async def record(self, stream: bytes) -> Record | None:
+        """One statement, and so of one moment."""
+
+        async def work(connection: Connection) -> Any:
+            return await connection.fetchrow(sql["record"], stream)
+
+        row = await self.database.run(work)
+        return None if row is None else record_of(tuple(row), self.network_id)
 
     async def read(self, work: Callable[[Txn], Awaitable[T]]) -> T:
         """One read-only snapshot."""

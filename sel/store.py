@@ -8,6 +8,7 @@ and inside asyncpg's asyncio, and one conformance suite holds both stores to the
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from sel.rows import Chain, Changes, LogHead, Parked, StreamRow
@@ -17,6 +18,16 @@ from wattswarm.kernel.verdict import Verdict
 
 T = TypeVar("T")
 Wire = tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A stream: its fold, live events in canonical order, wires of certificates, verdicts that are not acceptance."""
+
+    row: StreamRow
+    events: list[Event]
+    certificates: list[bytes]
+    verdicts: dict[bytes, Verdict]
 
 
 class Stale(Exception):
@@ -92,7 +103,10 @@ class Txn(Protocol):
 
 
 class Store(Protocol):
-    """A log's storage."""
+    """A log's storage. ``version``: of the log as this process wrote or saw it last; -1: it does not know."""
+
+    @property
+    def version(self) -> int: ...
 
     async def transact(self, work: Callable[[Txn], Awaitable[T]]) -> T:
         """Run ``work`` under the writer lock and commit, or roll back and raise.
@@ -105,6 +119,9 @@ class Store(Protocol):
 
         Raises ``Stale``, with nothing written, if that is not enough, or not how the log is any more.
         """
+
+    async def record(self, stream: bytes) -> Record | None:
+        """All that is stored of one stream, of one moment; None if it has no fold."""
 
     async def read(self, work: Callable[[Txn], Awaitable[T]]) -> T:
         """Run ``work`` on one consistent snapshot, without the lock. It must not write."""

@@ -190,7 +190,8 @@ class SharedLog:
         if asked and len(self._asked) < asked_kept_max:
             self._asked.update(event.id for event in good)
         taken = await self._node.log.ingest(good, sound)
-        self._stirred = True
+        version = self._node.log.store.version
+        self._told_of, self._stirred = max(self._told_of, version), self._stirred or version < 0
         waiting = sum(isinstance(refusal, NotYetKnown) for refusal in taken.refusals.values())
         fates = [
             Fate(b"", "bad") if event is None or event.id in bad else fate_of(event, taken.outcomes[event.id])

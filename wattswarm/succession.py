@@ -13,6 +13,7 @@ from contextlib import suppress
 import trio
 from msgspec.structs import replace
 
+from sel import approvals
 from sel.errors import StoreUnavailable
 from sel.news import News
 from wattswarm.kernel.event import Event
@@ -35,9 +36,21 @@ class Watch:
         self._node = node
         self._seen: object = None
         self._moved_ms = 1
+        self._rests: tuple[object, float] = (None, 0)
 
     async def turn(self) -> float:
         """Do what is next. How long nothing can be done by itself, in seconds. Raises ``Refused``."""
+        stand = await approvals.stand(self._node.database, self._node.home.genesis.network_id)
+        seen, due_ms = self._rests
+        if seen == stand and (left_ms := due_ms - self._node.log.clock()) > 0:
+            return left_ms / 1000
+        self._rests = (None, 0)
+        due_s = await self._look()
+        if due_s:
+            self._rests = (stand, self._node.log.clock() + due_s * 1000)
+        return due_s
+
+    async def _look(self) -> float:
         seat = await take_seat(self._node)
         seen = seat.network.current.hash, book_of(seat)
         if seen != self._seen:

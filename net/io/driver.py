@@ -45,7 +45,7 @@ intake_waiting_max = 256
 questions_at_once = 16
 goodbye_s = 1.0
 lull_s = 0.005
-"""How long a notice of the log waits for others: news are read once for all of them."""
+"""How long the log is left alone after its news were read: what is noticed meanwhile is read at once."""
 
 
 class _Ending:
@@ -221,11 +221,11 @@ class Driver:
         async with self._log_port.notices() as notices:
             await self.read_news()
             async for _ in notices:
-                await trio.sleep(lull_s)
                 with suppress(trio.WouldBlock):
                     while True:
                         notices.receive_nowait()
                 await self.read_news()
+                await trio.sleep(lull_s)
 
     async def read_news(self) -> None:
         """Tell the machine what the log has now."""

@@ -42,6 +42,24 @@ WHERE author = $1 AND author_seq >= $2 AND ($3::bigint IS NULL OR author_seq < $
 SELECT stream, state, digest, last_epoch, last_hlc, last_id, awaits, unproven
 FROM streams WHERE stream = ANY($1::bytea[]);
 
+-- name: record
+-- All that is stored of one stream, of one moment: its fold, live events, certificates, verdicts.
+WITH live AS MATERIALIZED (
+    SELECT e.epoch, e.hlc, e.event_id, e.body, e.signature
+    FROM events e LEFT JOIN chains c ON c.author = e.author
+    WHERE e.stream = $1 AND (c.void_from IS NULL OR e.author_seq < c.void_from)
+), judged AS MATERIALIZED (
+    SELECT event_id, status, reason, message FROM verdicts WHERE stream = $1
+)
+SELECT stream, state, digest, last_epoch, last_hlc, last_id, awaits, unproven,
+    ARRAY(SELECT event_id FROM live ORDER BY epoch, hlc, event_id),
+    ARRAY(SELECT body FROM live ORDER BY epoch, hlc, event_id),
+    ARRAY(SELECT signature FROM live ORDER BY epoch, hlc, event_id),
+    ARRAY(SELECT body FROM certificates WHERE stream = $1 ORDER BY seq),
+    ARRAY(SELECT event_id FROM judged ORDER BY event_id), ARRAY(SELECT status FROM judged ORDER BY event_id),
+    ARRAY(SELECT reason FROM judged ORDER BY event_id), ARRAY(SELECT message FROM judged ORDER BY event_id)
+FROM streams WHERE stream = $1;
+
 -- name: stream_events
 SELECT e.stream, e.event_id, e.body, e.signature
 FROM events e LEFT JOIN chains c ON c.author = e.author
