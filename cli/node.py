@@ -29,6 +29,8 @@ start_s_max = 90.0
 stop_s_max = 35.0
 poll_s = 0.02
 last_lines = 12
+counted = ("peers", "kept_out", "forks", "alarms", "peer_protocol_distribution")
+"""What ``status`` tells people the number of."""
 
 
 @add(group, "up", "wattswarm node up")
@@ -117,7 +119,7 @@ async def status(session: Session) -> None:
         output.document(found)
         return
     running = click.style("yes", fg="green") if found["running"] else click.style("no", fg="yellow")
-    lists = {name: _counted(found[name]) for name in ("peers", "forks", "alarms", "peer_protocol_distribution")}
+    lists = {name: _counted(found[name]) for name in counted}
     shown = {**found, "running": running, **lists}
     output.fields({name: value for name, value in shown.items() if value is not None})
     for alarm in found["alarms"]:
@@ -160,6 +162,7 @@ async def _status(node: Node) -> dict[str, Any]:
         "fingerprint": head["fingerprint"],
         "state_root": head["state_root"],
         "peers": peers,
+        "kept_out": now.kept_out if now else [],
         "forks": await forks(node.database),
         "alarms": [*alarms, *(now.alarms if now else ())],
     }

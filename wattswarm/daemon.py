@@ -39,6 +39,7 @@ class Neighbours(Protocol):
     @property
     def listen(self) -> str: ...
     def peers(self) -> list[dict[str, Any]]: ...
+    def kept_out(self) -> list[dict[str, Any]]: ...
     def alarms(self) -> list[str]: ...
 
 
@@ -51,6 +52,10 @@ class Nobody:
     listen = ""
 
     def peers(self) -> list[dict[str, Any]]:
+        """None."""
+        return []
+
+    def kept_out(self) -> list[dict[str, Any]]:
         """None."""
         return []
 
@@ -123,10 +128,10 @@ class _Daemon:
         ]
 
     def has_news(self) -> bool:
-        """Whether what was said last is wrong: of what goes wrong, or of who is connected."""
-        said = {peer["node_id"]: peer["in_sync"] for peer in self.state.peers}
-        now = {peer["node_id"]: peer["in_sync"] for peer in self.neighbours.peers()} if self.neighbours else {}
-        return self.alarms() != self.state.alarms or said != now
+        """Whether what was said last is wrong: what goes wrong, who is connected, misbehaves or is kept out."""
+        neighbours = self.neighbours or Nobody()
+        said, now = ([_standing(peer) for peer in peers] for peers in (self.state.peers, neighbours.peers()))
+        return said != now or self.alarms() != self.state.alarms or neighbours.kept_out() != self.state.kept_out
 
     async def say(self, phase: str) -> None:
         """Write the state file. A full disk is told of, and no reason to stop."""
@@ -141,11 +146,17 @@ class _Daemon:
             tasks=crew.attended if crew else 0,
             alarms=self.alarms(),
             peers=neighbours.peers() if neighbours else [],
+            kept_out=neighbours.kept_out() if neighbours else [],
         )
         try:
             await trio.to_thread.run_sync(write_state, self.node.home.path, self.state)
         except OSError as error:
             _log.warning("the state file cannot be written", extra={"why": str(error)})
+
+
+def _standing(peer: dict[str, Any]) -> tuple[Any, ...]:
+    """What is worth telling of a peer at once; that it is useful can wait."""
+    return peer["node_id"], peer["in_sync"], min(0, peer["score"])
 
 
 async def _serve(daemon: _Daemon, stop: trio.Event, task_status: trio.TaskStatus[Ready]) -> None:

@@ -61,6 +61,12 @@ class OnNetwork:
         machine = self.driver.machine
         return [_told(peer, machine.conduct.score) for peer in machine.peers.values() if peer.taken is not None]
 
+    def kept_out(self) -> list[dict[str, Any]]:
+        """Nodes that are not let in for what they did, and hosts, until when."""
+        conduct, now = self.driver.machine.conduct, now_ms()
+        nodes = [{"node_id": node_id.hex(), "until": until} for node_id, until in conduct.nodes_out(now).items()]
+        return [*nodes, *({"host": host, "until": until} for host, until in conduct.hosts_out(now).items())]
+
     def alarms(self) -> list[str]:
         """Nothing that the log does not tell."""
         return []

@@ -35,7 +35,7 @@ _held_here: set[Path] = set()
 
 class NodeState(Struct, frozen=True):
     """``node_state.json``. Times in unix ms; ``phase``: starting, ready or stopping; ``listen`` is empty without a
-    network. ``tasks``: open tasks that are attended to."""
+    network. ``tasks``: open tasks that are attended to. ``kept_out``: nodes and hosts not let in, until when."""
 
     pid: int
     boot_id: str
@@ -50,6 +50,7 @@ class NodeState(Struct, frozen=True):
     tasks: int = 0
     alarms: list[str] = []
     peers: list[dict[str, Any]] = []
+    kept_out: list[dict[str, Any]] = []
 
 
 def _lock_path(state_dir: Path) -> Path:

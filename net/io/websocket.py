@@ -16,6 +16,7 @@ from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnec
 from trio_websocket import wrap_client_stream as wrap_client
 from trio_websocket import wrap_server_stream as wrap_server
 
+from net.io.pace import Pace
 from net.io.ports import DialFailed, Line, LineClosed
 from net.io.stranger import Gate, Pass, stranger_bytes_max, stranger_s_max
 from net.io.tls import node_id_of
@@ -35,17 +36,24 @@ class _Meter(trio.abc.Stream):
     """A stream that gives no more than ``left`` bytes before it is told that something whole came; then it is broken.
 
     ``left`` is all that a stranger may send; from then on, what may come without a message being finished: endless
-    fragments and pings fill no memory.
+    fragments and pings fill no memory. How fast they may come is ``pace``'s.
     """
 
     def __init__(self, stream: Tls) -> None:
         self._stream = stream
+        self._pace = Pace()
+        self._ahead = b""
         self.left = stranger_bytes_max
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if self.left <= 0:
             raise trio.BrokenResourceError("more than may come")
-        came = await self._stream.receive_some(min(max_bytes or receive_bytes, self.left))
+        if self._ahead:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._ahead = bytes(await self._stream.receive_some(min(max_bytes or receive_bytes, self.left)))
+        size = await self._pace.portion(self._ahead)
+        came, self._ahead = self._ahead[:size], self._ahead[size:]
         self.left -= len(came)
         return came
 

@@ -61,6 +61,10 @@ class Ledger:
         """How much longer the node is kept out; 0: it is not."""
         return self._graylist[node_id] - now_ms if self.graylisted(node_id, now_ms) else 0
 
+    def nodes_out(self, now_ms: int) -> dict[bytes, int]:
+        """Every node that is kept out, and until when."""
+        return {one: self._graylist[one] for one in list(self._graylist) if self.graylisted(one, now_ms)}
+
     # -- hosts -----------------------------------------------------------------------------------------------------
 
     def stranger_fault(self, host: str, now_ms: int) -> None:
@@ -87,6 +91,10 @@ class Ledger:
     def blocked(self, host: str, now_ms: int) -> bool:
         """Whether connections from ``host`` are to be refused at once."""
         return host not in self._members_from and _lasts(self._blocked, host, now_ms, block_ms)
+
+    def hosts_out(self, now_ms: int) -> dict[str, int]:
+        """Every host that is blocked, and until when."""
+        return {host: self._blocked[host] for host in list(self._blocked) if self.blocked(host, now_ms)}
 
 
 def _put(untils: OrderedDict[Key, int], key: Key, until_ms: int, most: int) -> None:

@@ -188,7 +188,7 @@ async def test_what_no_client_says_ends_its_connection_only(said: bytes) -> None
 
 @pytest.mark.parametrize("flood", [empty_more, ping])
 async def test_fragments_and_pings_without_end_fill_no_memory(flood: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "unfinished_bytes_max", 60_000)
+    monkeypatch.setattr(websocket, "unfinished_bytes_max", 20_000)
     async with serving() as server:
         tcp = await trio.open_tcp_stream("127.0.0.1", server.listener.port)
         async with trio.SSLStream(tcp, client_context(), https_compatible=True) as stream:
