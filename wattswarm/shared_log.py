@@ -39,6 +39,7 @@ from sel.signatures import bad_signatures
 from wattswarm.kernel.bundle import make_bundle
 from wattswarm.kernel.certificate import Certificate, MembershipCertificate, NotYetKnown, parse_certificate
 from wattswarm.kernel.event import Event, parse
+from wattswarm.kernel.finality import final_commit_hash, statement
 from wattswarm.kernel.limits import LOCAL_PROTOCOL_VERSION, certificate_bytes_max
 from wattswarm.kernel.payloads.judge import DecisionFinalized, FinalityVote
 from wattswarm.kernel.refusal import Malformed, Refused
@@ -67,6 +68,14 @@ def known_of(event: Event) -> Known:
     urgent = isinstance(event.payload, FinalityVote | DecisionFinalized)
     wire = (event.body, event.signature)
     return Known(event.id, event.author, event.author_seq, event.created_at // 1000, urgent, wire)
+
+
+def decision_of(event: Event) -> bytes:
+    """The id of the certificate that a DECISION_FINALIZED carries a part of."""
+    said = event.payload
+    assert isinstance(said, DecisionFinalized)
+    membership, candidate = said.finality_proof.membership, said.winning_candidate_hash
+    return final_commit_hash(statement(event.network_id, membership, event.stream, event.epoch, candidate))
 
 
 def fate_of(event: Event, outcome: Outcome) -> Fate:
@@ -138,7 +147,10 @@ class SharedLog:
             )
         ] or [(False, False, [])]
         self._asked.difference_update(event.id for event in step.events)
-        certificates = [CertificateKnown(one.id, one.ruling, one.wire) for one in step.certificates]
+        carried = {decision_of(event) for event in step.events if isinstance(event.payload, DecisionFinalized)}
+        certificates = [
+            CertificateKnown(one.id, one.ruling, one.wire, one.id in carried) for one in step.certificates
+        ]
         void = [(at_ms // 1000, event_id) for at_ms, event_id in step.void]
         (own, repaired, events), *rest = sorts
         first = Appended(events, void, certificates, step.idle, step.chains, standing, own, repaired)

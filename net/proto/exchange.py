@@ -111,9 +111,9 @@ class Exchange:
                 pushed = (wires[one].wire for one in ids if wires[one].urgent == urgent)
                 for events in frame.packed(pushed):
                     self.hands.send(self.hands.peers[link], m.Events(tuple(events)), lane=lane, dropping=True)
-        ruling = tuple(certificate.id for certificate in news.certificates if certificate.ruling)
+        alone = tuple(one.id for one in news.certificates if one.ruling or not one.carried)
         for peer in self._members():
-            self.certificates.announce(peer, ruling)
+            self.certificates.announce(peer, alone)
 
     def _members(self) -> Iterable[Peer]:
         return [peer for peer in self.hands.peers.values() if peer.taken is not None and not peer.reads_only]
