@@ -1,270 +1,130 @@
-"""Members that lie to real daemons: swarms that have some, the means to author anything as one of them, and the
-connections on which they say it and serve what they please.
+"""Members that lie in what they sign: who they are, what they forge, and what honest daemons must tell afterwards.
 
-``Stage`` is ``tests.world``'s on this host's clock: it speaks for all who have no daemon. ``Liar`` is one connection,
-made over TLS like anybody's, in a thread of its own, so that a test reads like a list of what is done and what is then
-so.
+The connections are ``tests.hostile.rig``'s, the events ``tests.voice``'s. A coalition of nine decides alone, because
+the honest have no finality votes here; everybody else lies for himself, so that each test has keys of its own to burn.
 """
 
 from __future__ import annotations
 
-import random
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-import trio
+import msgspec
 
-from net.io.ports import Line, LineClosed
-from net.io.tls import client_context
-from net.io.websocket import dialled
-from net.proto import frame
 from net.proto import message as m
-from net.proto.handshake import ClientHandshake, Door, Me
-from sel.guard import AuthorGuard
-from tests.cast import Roles, day_ms, keys_of
-from tests.daemons import Daemon, daemon, patience_s, place, wattswarm
-from tests.swarms import runtime
-from tests.world import World
-from wattswarm.home import network_name, seed_name, write_whole
-from wattswarm.kernel import codec
+from sel import views
+from tests.cast import Roles, everything, keys_of
+from tests.daemons import on_node, wattswarm
+from tests.hostile.rig import Enemy, Rig, attacked
+from tests.swarms import becomes
+from wattswarm import tasks
+from wattswarm.kernel import codec, event
 from wattswarm.kernel.certificate import Certificate
-from wattswarm.kernel.event import Event, signature_context
-from wattswarm.kernel.genesis import make_genesis
-from wattswarm.kernel.membership import Network
-from wattswarm.node import now_ms
+from wattswarm.kernel.event import Event
+from wattswarm.kernel.genesis import all_roles
+from wattswarm.node import Node
 
-nothing = m.Standing(m.Total(0, bytes(32)), m.Total(0, bytes(32)), bytes(32), "0.1.0")
-since_ms = day_ms  # how old the network is: there is a past that can be told
-
-
-class Stage(World):
-    """A world of this moment. ``now_ms`` is never behind the host's clock."""
-
-    def __init__(self, members: Mapping[str, Roles]) -> None:
-        super().__init__(members)
-        self.genesis = make_genesis(
-            name="beset",
-            created_at=now_ms() - since_ms,
-            fault_model="byzantine",
-            members={keys_of(name).node_id: frozenset(roles) for name, roles in members.items()},
-            signers=[keys_of(name) for name in members],
-        )
-        self.network = Network.of(self.genesis)
-        self.now_ms = now_ms()
-
-    def tick(self, ms: int = 1) -> int:
-        """The time, and later than the last."""
-        self.now_ms = max(self.now_ms + ms, now_ms())
-        return self.now_ms
-
-
-# -- a swarm that has liars -----------------------------------------------------------------------------------------
-
-
-@dataclass
-class Beset:
-    """Honest daemons by name, and the stage for everybody else."""
-
-    stage: Stage
-    places: dict[str, Path]
-    daemons: dict[str, Daemon]
-
-    def listens(self, name: str) -> str:
-        """Where a daemon is dialled."""
-        return f"127.0.0.1:{self.daemons[name].ready.rsplit(':', 1)[1]}"
-
-    def ask(self, name: str, *words: str) -> Any:
-        """A command on a daemon's node, its answer as JSON values."""
-        return wattswarm(self.places[name], *words)
+coalition = tuple(f"plotter-{number}" for number in range(9))
+threshold = 7
+two_thirds = 6
+worker = frozenset(all_roles) - {"finalizer"}
+honest = ("ada", "ben")
+bystander = "bystander"
 
 
 @contextmanager
-def beset(
-    honest: Sequence[str], liars: Sequence[str], roles: Mapping[str, Roles], flags: Sequence[str] = ()
-) -> Iterator[Beset]:
-    """A daemon for each of ``honest``, found by the first's address; ``roles``: of every member."""
-    stage = Stage({name: roles[name] for name in (*honest, *liars)})
-    with ExitStack() as stack:
-        found = Beset(stage, {}, {})
-        for name in honest:
-            where = found.places[name] = stack.enter_context(place())
-            where.mkdir()
-            AuthorGuard(where).create()
-            write_whole(where / seed_name, keys_of(name).seed().hex().encode())
-            write_whole(where / network_name, stage.genesis.wire())
-        if "--no-autopilot" not in flags:
-            url = stack.enter_context(runtime())
-            for where in found.places.values():
-                wattswarm(where, "executors", "add", "rt", url)
-        ways = ["--listen", "127.0.0.1:0", *flags]
-        for name, where in found.places.items():
-            found.daemons[name] = stack.enter_context(daemon(where, *ways))
-            if len(found.daemons) == 1:
-                ways += ["--bootstrap", found.listens(name)]
-        yield found
+def lair(*loners: str) -> Iterator[Rig]:
+    """Two honest daemons that author nothing by themselves, the coalition, and liars that do no finalizing."""
+    members: dict[str, Roles] = {
+        **dict.fromkeys(coalition, everything),
+        **dict.fromkeys((*loners, bystander, *honest), worker),
+    }
+    with attacked(members, honest) as rig:
+        yield rig
 
 
-# -- a liar's connection --------------------------------------------------------------------------------------------
+# -- forging ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Liar:
-    """A member's key in bad hands, connected to a daemon. Made by ``lying``.
-
-    ``events`` and ``certificates`` are what it says it has, and serves when asked. ``ended``: it is let go; ``reason``:
-    of the daemon's BYE.
-    """
-
-    name: str
-    held: list[Event] = field(default_factory=list)
-    certificates: list[Certificate] = field(default_factory=list)
-    heard: list[m.Message] = field(default_factory=list)
-    reason: str = ""
-    ready: threading.Event = field(default_factory=threading.Event)
-    ended: threading.Event = field(default_factory=threading.Event)
-    _line: Line | None = None
-    _token: trio.lowlevel.TrioToken | None = None
-
-    def say(self, *messages: m.Message) -> None:
-        """Say it, as far as the daemon still listens."""
-        for message in messages:
-            self.say_bytes(frame.encode(message))
-
-    def say_bytes(self, *frames: bytes) -> None:
-        """Say any bytes."""
-        assert self._token is not None
-        for each in frames:
-            with suppress(LineClosed, trio.RunFinishedError, trio.Cancelled):
-                trio.from_thread.run(self._send, each, trio_token=self._token)
-
-    async def _send(self, data: bytes) -> None:
-        if self._line is not None:
-            await self._line.send(data)
-
-    def push(self, *events: Event) -> None:
-        """Say events that nobody asked for, and hold them."""
-        self.held += events
-        for wires in frame.packed([event.wire for event in events], m.events_max):
-            self.say(m.Events(tuple(wires)))
-
-    def certify(self, *certificates: Certificate) -> None:
-        """Say certificates that nobody asked for, and hold them."""
-        self.certificates += certificates
-        self.say(m.Cert(tuple(certificate.wire() for certificate in certificates)))
-
-    # -- what it answers ------------------------------------------------------------------------------------------
-
-    def answer(self, said: m.Message) -> Iterable[m.Message]:
-        """As an honest node would that compares nothing by itself."""
-        match said:
-            case m.Ping(nonce):
-                return [m.Pong(nonce, 0)]
-            case m.FrontierGet():
-                return [m.Frontier(tuple(self.frontier()), more=False)]
-            case m.RangeGet():
-                return [self.range_of(said)]
-            case m.Want(ids):
-                return [m.Events(tuple(event.wire for event in self.held if event.id in ids))]
-            case m.NegOpen(session) | m.NegMsg(session):
-                return [m.NegErr(session, "busy")]
-            case m.CertGet(ids):
-                return [m.Cert(tuple(one.wire() for one in self.certificates if one.id in ids))]
-        return []
-
-    def frontier(self) -> list[tuple[bytes, int, bytes]]:
-        """How far it holds each chain, as it says."""
-        heads = {event.author: event for event in sorted(self.held, key=lambda event: event.author_seq)}
-        return [(author, head.author_seq, head.id) for author, head in sorted(heads.items())]
-
-    def range_of(self, asked: m.RangeGet) -> m.Range:
-        """A part of a chain, as it gives it."""
-        span = range(asked.first_seq, asked.last_seq + 1)
-        found = {event.author_seq: event for event in self.held if event.author == asked.author}
-        return m.Range(asked.author, tuple(found[seq].wire for seq in span if seq in found), more=False)
-
-    # -- the connection -------------------------------------------------------------------------------------------
-
-    async def speak(self, address: str, network: Network) -> None:
-        """Shake hands and answer, until the daemon ends it."""
-        self._token = trio.lowlevel.current_trio_token()
-        me = Me(keys_of(self.name), network.network_id, now_ms())
-        door = Door(lambda _: True, lambda _: False, lambda: 9)
-        async with dialled(address, None, client_context()) as line:
-            assert line.server_id is not None
-            side = ClientHandshake(me, door, random.Random(), line.server_id)
-            line.authenticated()
-            self._line = line
-            while True:
-                said = frame.decode(await line.receive())
-                assert not isinstance(said, frame.Unknown)
-                match said:
-                    case m.Hello():
-                        await line.send(frame.encode(side.on_hello(said, nothing, now_ms())))
-                    case m.Welcome():
-                        self.ready.set()
-                    case m.Bye(reason):
-                        self.reason = reason
-                        return
-                    case _:
-                        self.heard.append(said)
-                        for answer in self.answer(said):
-                            await line.send(frame.encode(answer))
+def tampered(said: Event) -> Event:
+    """The event with a signature that is not its author's."""
+    return msgspec.structs.replace(said, signature=bytes([said.signature[0] ^ 1]) + said.signature[1:])
 
 
-@contextmanager
-def lying(swarm: Beset, name: str, to: str, make: Callable[[str], Liar] = Liar) -> Iterator[Liar]:
-    """``name``, connected to the daemon ``to`` while the block lasts; what it was turned away for is in ``reason``."""
-    liar = make(name)
-    stop = threading.Event()
-
-    async def live() -> None:
-        with suppress(LineClosed):
-            await liar.speak(swarm.listens(to), swarm.stage.network)
-
-    async def whole() -> None:
-        async with trio.open_nursery() as nursery:
-            scope = nursery.cancel_scope
-
-            async def watch() -> None:
-                while not stop.is_set():
-                    await trio.sleep(0.02)
-                scope.cancel()
-
-            nursery.start_soon(watch)
-            await live()
-            scope.cancel()
-
-    def run() -> None:
-        try:
-            trio.run(whole)
-        finally:
-            liar.ended.set()
-            liar.ready.set()
-
-    thread = threading.Thread(target=run, name=f"liar {name}")
-    thread.start()
-    try:
-        assert liar.ready.wait(patience_s)
-        yield liar
-    finally:
-        stop.set()
-        thread.join(patience_s)
-        assert not thread.is_alive()
+def respelled(name: str, said: Event) -> m.Wire:
+    """The event in another spelling, really signed: a length that takes more bytes than it needs."""
+    network_id = codec.decode(said.body)[1]
+    body = said.body.replace(codec.encode(network_id), b"\x59\x00\x20" + network_id, 1)
+    assert body != said.body
+    return body, keys_of(name).sign(event.signature_context + codec.sha256(body))
 
 
-def tampered(event: Event) -> m.Wire:
-    """An event whose signature is not its author's."""
-    return event.body, bytes([event.signature[0] ^ 1]) + event.signature[1:]
+def certify(enemy: Enemy, *certificates: Certificate) -> None:
+    """Say certificates that nobody asked for."""
+    enemy.say(m.Cert(tuple(certificate.wire() for certificate in certificates)))
 
 
-def twisted(name: str, event: Event) -> m.Wire:
-    """An event of ``name``'s whose body says the same in another spelling, really signed: a length in too many bytes."""
-    values = codec.decode(event.body)
-    spelled = codec.encode(values[1])
-    body = event.body.replace(spelled, b"\x59\x00\x20" + values[1], 1)
-    assert body != event.body
-    return body, keys_of(name).sign(signature_context + codec.sha256(body))
+def told(rig: Rig, who: str, to: str, *said: Event) -> None:
+    """``who`` connects, pushes events, and waits until they were taken in."""
+    with rig.meet(who, to) as enemy:
+        enemy.tell(*said)
+        becomes(lambda: holds(rig, to, said), True)
+
+
+def holds(rig: Rig, name: str, said: Sequence[Event]) -> bool:
+    """Whether a daemon has these in its log, live or void."""
+    here = {view.event_id for view in rig.log(name)}
+    return all(one.id.hex() in here for one in said)
+
+
+# -- what daemons tell ------------------------------------------------------------------------------------------------
+
+
+def decision(rig: Rig, name: str, task: bytes) -> dict[str, Any]:
+    """``task decision``."""
+
+    async def work(node: Node) -> dict[str, Any]:
+        return tasks.decision(await node.log.task(task))
+
+    return on_node(rig.places[name], work)
+
+
+def forks(rig: Rig, name: str) -> list[dict[str, Any]]:
+    """The forks that ``node status`` shows."""
+    return on_node(rig.places[name], lambda node: views.forks(node.database))
+
+
+def ask(rig: Rig, name: str, *words: str) -> Any:
+    """A command on a daemon's node, its answer as JSON values."""
+    return wattswarm(rig.places[name], *words)
+
+
+def verdicts(rig: Rig, name: str) -> Mapping[str, tuple[str, str]]:
+    """Event id -> (verdict, reason), as ``log show`` tells it."""
+    return {view.event_id: (view.verdict, view.reason.partition(":")[0]) for view in rig.log(name)}
+
+
+def nobody_is_scored(rig: Rig) -> None:
+    """The honest are connected, and none of them holds anything against the other, as of now: who comes is told."""
+    for name, other in (honest, honest[::-1]):
+        with rig.meet(bystander, name):
+            becomes(partial(is_told_of, rig, name), True)
+        found = rig.peer(other, name)
+        assert found is not None
+        assert found["score"] >= 0
+
+
+def is_told_of(rig: Rig, name: str) -> bool:
+    """Whether a daemon has said that the bystander is connected."""
+    return rig.peer(bystander, name) is not None
+
+
+def sound(rig: Rig) -> None:
+    """All daemons hold the same, every byte of it holds, and they are well with each other."""
+    rig.level()
+    nobody_is_scored(rig)
+    for name in honest:
+        found = ask(rig, name, "log", "verify")
+        assert (found["ok"], found["problems"]) == (True, [])
