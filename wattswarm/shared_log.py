@@ -37,10 +37,16 @@ from sel.outline import Advance, Mark
 from sel.rows import Duplicate, LogHead, NotAdmitted, Outcome, Stored, Void, Waiting
 from sel.signatures import bad_signatures
 from wattswarm.kernel.bundle import make_bundle
-from wattswarm.kernel.certificate import Certificate, MembershipCertificate, NotYetKnown, parse_certificate
+from wattswarm.kernel.certificate import (
+    Certificate,
+    DecisionCertificate,
+    MembershipCertificate,
+    NotYetKnown,
+    parse_certificate,
+)
 from wattswarm.kernel.event import Event, parse
 from wattswarm.kernel.finality import final_commit_hash, statement
-from wattswarm.kernel.limits import LOCAL_PROTOCOL_VERSION, certificate_bytes_max
+from wattswarm.kernel.limits import LOCAL_PROTOCOL_VERSION, certificate_bytes_max, finalizers_max
 from wattswarm.kernel.payloads.judge import DecisionFinalized, FinalityVote
 from wattswarm.kernel.refusal import Malformed, Refused
 from wattswarm.node import Node
@@ -187,7 +193,8 @@ class SharedLog:
         network_id = self._node.log.network.network_id
         parsed = [self._parsed(wire, network_id) for wire in events]
         sound, unsound = self._certificates(certificates)
-        bad = {event.id for event in await bad_signatures([event for event in parsed if event is not None], sound)}
+        worth = [certificate for certificate in sound if self._is_worth_a_look(certificate)]
+        bad = {event.id for event in await bad_signatures([event for event in parsed if event is not None], worth)}
         good = [event for event in parsed if event is not None and event.id not in bad]
         if asked and len(self._asked) < asked_kept_max:
             self._asked.update(event.id for event in good)
@@ -198,6 +205,13 @@ class SharedLog:
             for event in parsed
         ]
         return Intake(fates, unsound + len(taken.refusals) - waiting, waiting)
+
+    def _is_worth_a_look(self, certificate: Certificate) -> bool:
+        """Whether its signatures may come to count: what a stranger's version or a thousand signers would cost, no."""
+        if not isinstance(certificate, DecisionCertificate):
+            return False
+        proof = certificate.proof
+        return proof.membership in self._node.log.network.versions and len(proof.signatures) <= finalizers_max
 
     def _parsed(self, wire: Wire, network_id: bytes) -> Event | None:
         try:
