@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from net.proto import message as m
-from tests.cast import hash_of, keys_of, proposal
+from tests.cast import hash_of, keys_of
+from tests.daemons import on_node
 from tests.hostile.liars import (
     ask,
     certify,
@@ -22,7 +23,6 @@ from tests.hostile.liars import (
     tampered,
     threshold,
     told,
-    verdicts,
 )
 from tests.hostile.rig import Enemy, Rig
 from tests.story import Story
@@ -30,6 +30,7 @@ from tests.swarms import becomes
 from wattswarm.kernel.event import Event
 from wattswarm.kernel.limits import parked_per_author_max
 from wattswarm.kernel.payloads import course
+from wattswarm.node import Node
 
 nothing = course.TaskExpired()
 some_task = b"\x77" * 32
@@ -70,7 +71,7 @@ def live(rig: Rig, name: str, author: str) -> int:
     return sum(view.author == who and view.verdict != "void" for view in rig.log(name))
 
 
-# -- two stories --------------------------------------------------------------------------------------------------------
+# -- two stories ------------------------------------------------------------------------------------------------------
 
 
 def test_branches_shown_to_two_daemons_are_one_fork_on_both_and_nobody_else_is_blamed(rig: Rig) -> None:
@@ -112,7 +113,6 @@ def test_branches_told_while_apart_are_one_fork_when_they_meet(rig: Rig) -> None
 def done(rig: Rig, proposer: str, label: str) -> tuple[Story, Event, list[Event]]:
     """A task of a liar's, with all that came of it but the proof; its candidate."""
     story = Story(rig.world, rig.world.create_task(proposer, label))
-    story.state  # noqa: B018
     claimed, candidate = story.claim(proposer), story.propose(proposer, digests=[])
     judged = story.judge(coalition[1], candidate)
     revealed = story.reveal(coalition[1], candidate)
@@ -143,7 +143,18 @@ def test_fork_that_is_shown_late_takes_what_was_not_final_and_leaves_what_was(ri
         found = ask(rig, name, "task", "list")
         assert {task["task_id"] for task in found if task["task_id"].startswith("was-")} == {"was-final"}
     told(rig, "gossip", "ada", open_.finalize(coalition[0], candidate, signers=coalition[:threshold]))
+    rig.level()
+    assert [summary(rig, name, open_.task) for name in honest] == [("FINALIZED", hash_of(candidate).hex())] * 2
     sound(rig)
+
+
+def created(rig: Rig, name: str, task: bytes) -> Event:
+    """The creation of a task, as a daemon has it."""
+
+    async def work(node: Node) -> Event:
+        return next(said for said in (await node.log.task(task)).events if said.id == task)
+
+    return on_node(rig.places[name], work)
 
 
 def summary(rig: Rig, name: str, task: bytes) -> tuple[str, str | None]:
@@ -153,3 +164,104 @@ def summary(rig: Rig, name: str, task: bytes) -> tuple[str, str | None]:
 
 def candidates(rig: Rig, name: str, story: Story) -> int:
     return int(decision(rig, name, story.task)["progress"]["candidates"])
+
+
+def test_what_comes_past_the_end_of_a_membership_counts_nowhere_and_is_no_fork(rig: Rig) -> None:
+    known = chain(rig, "leaver", 5)
+    told(rig, "gossip", "ada", *known)
+    rig.level()
+    rival = rig.world.rival(known[3], nothing, task=b"\x78" * 32)
+    stay = {name: roles for name, roles in rig.world.members.items() if name != "leaver"}
+    removal = rig.world.next_version(stay, {"leaver": 2})
+    certificates = rig.head("ada").certificates
+    with rig.unharmed(), rig.meet("leaver", "ada") as here, rig.meet("gossip", "ben") as there:
+        certify(there, removal)
+        for name in honest:
+            becomes(lambda name=name: live(rig, name, "leaver"), 3)
+        past = chain(rig, "leaver", 5)
+        here.tell(*past, rival)
+        there.tell(*past)
+        assert (here.alive(), there.alive()) == (True, True)
+    for name in honest:
+        assert live(rig, name, "leaver") == 3
+        assert not holds(rig, name, past[:1])
+        assert fork_of(rig, name, "leaver") is None
+        assert rig.head(name).certificates == certificates + 1
+    sound(rig)
+
+
+# -- what is no event at all ------------------------------------------------------------------------------------------
+
+
+def asked_for(enemy: Enemy, author: bytes, seq: int) -> m.RangeGet:
+    """Have the daemon ask for a chain that it is told of."""
+    enemy.say(m.FrontierGet())
+    enemy.hear(m.FrontierGet)
+    enemy.say(m.Frontier(((author, seq, bytes(32)),), more=False))
+    return enemy.hear(m.RangeGet)
+
+
+@pytest.mark.parametrize("way", ways)
+def test_body_that_is_not_canonical_or_not_signed_is_its_bearers_fault(rig: Rig, way: str) -> None:
+    how, what = way.split()
+    good, bad = chain(rig, way, 2)
+    wire = respelled(way, bad) if what == "respelled" else tuple(tampered(bad).wire)
+    with rig.unharmed(), rig.meet(way, "ada") as enemy:
+        enemy.tell(good)
+        becomes(lambda: live(rig, "ada", way), 1)
+        if how == "pushed":
+            enemy.say(m.Events((wire,)))
+        else:
+            asked = asked_for(enemy, bad.author, 1)
+            assert (asked.author, asked.first_seq, asked.last_seq) == (bad.author, 1, 1)
+            enemy.say(m.Range(bad.author, (wire,), more=False))
+        assert enemy.gone() == "graylisted"
+    assert rig.turned_away(way, "ada") == "graylisted"
+    assert [live(rig, name, way) for name in honest] == [1, 1]
+
+
+def test_orphans_without_end_wait_within_bounds_and_enter_when_their_first_comes(rig: Rig) -> None:
+    first, *orphans = chain(rig, "orphanage", 3_001)
+    parked = rig.head("ada").parked
+    with rig.unharmed(), rig.meet("gossip", "ada") as enemy:
+        for start in range(0, len(orphans), 250):
+            enemy.tell(*orphans[start : start + 250])
+        becomes(lambda: rig.head("ada").parked - parked, parked_per_author_max)
+        assert enemy.alive()
+        enemy.tell(*orphans[:100], first)
+        for name in honest:
+            becomes(lambda name=name: live(rig, name, "orphanage") > 100, True)
+    sound(rig)
+
+
+# -- labels -----------------------------------------------------------------------------------------------------------
+
+
+def test_back_dated_creation_of_a_decided_label_is_another_task_and_changes_nothing(rig: Rig) -> None:
+    task = rig.author("ada")
+    label = f"honest-{rig.tasks}"
+    creation = created(rig, "ada", task)
+    story = Story(rig.world, creation)
+    candidate = story.propose(coalition[2])
+    rig.level()
+    told(rig, "gossip", "ben", candidate, story.finalize("gossip", candidate))
+    rig.level()
+    was = decision(rig, "ben", task)
+    assert was["state"] == "FINALIZED"
+    since = rig.world.genesis.said.created_at
+    too_early = rig.world.create_task("bluffer", label, at_ms=since - 1)
+    copy = rig.world.create_task("backdater", label, at_ms=since + 1)
+    assert copy.sort_key < creation.sort_key
+    with rig.unharmed(), rig.meet("backdater", "ben") as enemy:
+        enemy.tell(too_early, copy)
+        for name in honest:
+            becomes(lambda name=name: holds(rig, name, [copy]), True)
+        assert enemy.alive()
+    for name in honest:
+        assert decision(rig, name, task) == was
+        assert decision(rig, name, copy.id)["state"] == "OPEN"
+        assert not holds(rig, name, [too_early])
+        named = ask(rig, name, "task", "decision", f"{label}@{task.hex()[:12]}")
+        assert named["final_commit_hash"] == was["final_commit_hash"]
+    assert ask(rig, "ada", "task", "decision", label)["task"] == task.hex()
+    sound(rig)
