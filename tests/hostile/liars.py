@@ -107,13 +107,14 @@ def verdicts(rig: Rig, name: str) -> Mapping[str, tuple[str, str]]:
 
 
 def nobody_is_scored(rig: Rig) -> None:
-    """The honest are connected, and none of them holds anything against the other, as of now: who comes is told."""
-    for name, other in (honest, honest[::-1]):
+    """The honest are connected, and none of them holds anything against another, as of now: who comes is told."""
+    for name in rig.daemons:
         with rig.meet(bystander, name):
             becomes(partial(is_told_of, rig, name), True)
-        found = rig.peer(other, name)
-        assert found is not None
-        assert found["score"] >= 0
+        for other in rig.daemons.keys() - {name}:
+            found = rig.peer(other, name)
+            assert found is not None
+            assert found["score"] >= 0
 
 
 def is_told_of(rig: Rig, name: str) -> bool:
@@ -125,6 +126,6 @@ def sound(rig: Rig) -> None:
     """All daemons hold the same, every byte of it holds, and they are well with each other."""
     rig.level()
     nobody_is_scored(rig)
-    for name in honest:
+    for name in rig.daemons:
         found = ask(rig, name, "log", "verify")
         assert (found["ok"], found["problems"]) == (True, [])
