@@ -132,7 +132,7 @@ def _counted(entries: Sized) -> str:
 
 async def _status(node: Node) -> dict[str, Any]:
     from cli.log import totals
-    from sel.views import forks
+    from sel.views import forks, tasks
     from wattswarm.kernel.limits import LOCAL_PROTOCOL_VERSION
     from wattswarm.presence import daemon_process, read_state
     from wattswarm.recovery import diagnose
@@ -140,6 +140,11 @@ async def _status(node: Node) -> dict[str, Any]:
     pid, said = daemon_process(node.home.path), read_state(node.home.path)
     head, guard = totals(node, await node.log.head()), await diagnose(node.log, node.guard)
     alarms = [guard.why] if guard.needed else []
+    alarms += [
+        f"task {task.task_id}@{task.task[:12]} has two proven decisions for one epoch: a third of its finalizers "
+        "signed twice. No decision is reported"
+        for task in await tasks(node.database, "FORKED")
+    ]
     if pid is None and said is not None:
         alarms.append(f"the last daemon (process {said.pid}) ended without saying so")
     peers = said.peers if pid is not None and said is not None else []

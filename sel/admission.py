@@ -218,9 +218,11 @@ class Admission:
         """Add a certificate to the set, with all that follows. Returns why not, if it does not hold.
 
         One that names a membership version or an author not known yet waits until it is. A fork where its author is
-        void already changes nothing and is not kept: a forked key cannot fill the log with forks.
+        void already changes nothing: it is not kept, nor even verified, for a forked key can sign forks without end.
         """
         if await self.holds(certificate.id):
+            return None
+        if isinstance(certificate, ForkCertificate) and (await self.chain_of(certificate.author)).voids(certificate.seq):
             return None
         try:
             verify_certificate(certificate, self.network)
@@ -229,10 +231,6 @@ class Admission:
             return refusal
         except Refused as refusal:
             return refusal
-        if isinstance(certificate, ForkCertificate):
-            line = await self.chain_of(certificate.author)
-            if line.voids(certificate.seq):
-                return None
         self.certificates[certificate.id] = certificate
         self.head.add_certificate(certificate.id)
         match certificate:

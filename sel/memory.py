@@ -215,7 +215,10 @@ class MemoryTxn:
         for wire in changes.unpark_certificates:
             waiting.pop(wire, None)
         waiting.update(dict.fromkeys(changes.park_certificates))
-        while len(waiting) > limits.parked_certificates_max:
+        while (
+            len(waiting) > limits.parked_certificates_max
+            or sum(map(len, waiting)) > limits.parked_certificates_bytes_max
+        ):
             del waiting[next(iter(waiting))]
 
 

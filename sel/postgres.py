@@ -364,7 +364,8 @@ class PgTxn:
         await execute(sql["unpark_certificates"], [sha256(wire) for wire in changes.unpark_certificates])
         waiting = [(sha256(wire), wire) for wire in changes.park_certificates]
         await execute(sql["park_certificates"], *columns(waiting, 2))
-        await execute(sql["trim_parked_certificates"], limits.parked_certificates_max)
+        bounds = (limits.parked_certificates_max, limits.parked_certificates_bytes_max)
+        await execute(sql["trim_parked_certificates"], *bounds)
 
 
 class PostgresStore:

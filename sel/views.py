@@ -11,6 +11,7 @@ from typing import Any
 from sel.postgres import Connection, Database
 from sel.queries import named
 from wattswarm.kernel import codec
+from wattswarm.kernel.certificate import fork_id
 from wattswarm.kernel.event import Event, parse
 
 sql = named("views")
@@ -135,7 +136,9 @@ async def tasks(database: Database, status: str | None = None, limit: int = page
 async def forks(database: Database) -> list[dict[str, Any]]:
     """Authors that signed two chains, and from which event on nothing of theirs counts."""
 
-    async def work(connection: Connection) -> list[Any]:
-        return await connection.fetch(sql["forked_authors"])
+    async def work(connection: Connection) -> list[tuple[bytes, int]]:
+        places = {fork_id(author, seq): (author, seq) for author, seq in await connection.fetch(sql["void_authors"])}
+        shown = {row[0] for row in await connection.fetch(sql["certificates_among"], list(places))}
+        return [place for certificate_id, place in places.items() if certificate_id in shown]
 
     return [{"author": author.hex(), "void_from": void_from} for author, void_from in await database.run(work)]

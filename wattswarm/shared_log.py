@@ -37,9 +37,16 @@ from sel.outline import Advance, Mark
 from sel.rows import Duplicate, LogHead, NotAdmitted, Outcome, Stored, Void, Waiting
 from sel.signatures import bad_signatures
 from wattswarm.kernel.bundle import make_bundle
-from wattswarm.kernel.certificate import Certificate, MembershipCertificate, NotYetKnown, parse_certificate
+from wattswarm.kernel.certificate import (
+    Certificate,
+    DecisionCertificate,
+    MembershipCertificate,
+    NotYetKnown,
+    parse_certificate,
+)
 from wattswarm.kernel.event import Event, parse
-from wattswarm.kernel.limits import LOCAL_PROTOCOL_VERSION, certificate_bytes_max
+from wattswarm.kernel.finality import final_commit_hash, statement
+from wattswarm.kernel.limits import LOCAL_PROTOCOL_VERSION, certificate_bytes_max, finalizers_max
 from wattswarm.kernel.payloads.judge import DecisionFinalized, FinalityVote
 from wattswarm.kernel.refusal import Malformed, Refused
 from wattswarm.node import Node
@@ -67,6 +74,14 @@ def known_of(event: Event) -> Known:
     urgent = isinstance(event.payload, FinalityVote | DecisionFinalized)
     wire = (event.body, event.signature)
     return Known(event.id, event.author, event.author_seq, event.created_at // 1000, urgent, wire)
+
+
+def decision_of(event: Event) -> bytes:
+    """The id of the certificate that a DECISION_FINALIZED carries a part of."""
+    said = event.payload
+    assert isinstance(said, DecisionFinalized)
+    membership, candidate = said.finality_proof.membership, said.winning_candidate_hash
+    return final_commit_hash(statement(event.network_id, membership, event.stream, event.epoch, candidate))
 
 
 def fate_of(event: Event, outcome: Outcome) -> Fate:
@@ -146,7 +161,10 @@ class SharedLog:
             )
         ] or [(False, False, [])]
         self._asked.difference_update(event.id for event in step.events)
-        certificates = [CertificateKnown(one.id, one.ruling, one.wire) for one in step.certificates]
+        carried = {decision_of(event) for event in step.events if isinstance(event.payload, DecisionFinalized)}
+        certificates = [
+            CertificateKnown(one.id, one.ruling, one.wire, one.id in carried) for one in step.certificates
+        ]
         void = [(at_ms // 1000, event_id) for at_ms, event_id in step.void]
         (own, repaired, events), *rest = sorts
         first = Appended(events, void, certificates, step.idle, step.chains, standing, own, repaired)
@@ -185,7 +203,8 @@ class SharedLog:
         network_id = self._node.log.network.network_id
         parsed = [self._parsed(wire, network_id) for wire in events]
         sound, unsound = self._certificates(certificates)
-        bad = {event.id for event in await bad_signatures([event for event in parsed if event is not None], sound)}
+        worth = [certificate for certificate in sound if self._is_worth_a_look(certificate)]
+        bad = {event.id for event in await bad_signatures([event for event in parsed if event is not None], worth)}
         good = [event for event in parsed if event is not None and event.id not in bad]
         if asked and len(self._asked) < asked_kept_max:
             self._asked.update(event.id for event in good)
@@ -198,6 +217,13 @@ class SharedLog:
             for event in parsed
         ]
         return Intake(fates, unsound + len(taken.refusals) - waiting, waiting)
+
+    def _is_worth_a_look(self, certificate: Certificate) -> bool:
+        """Whether its signatures may come to count: what a stranger's version or a thousand signers would cost, no."""
+        if not isinstance(certificate, DecisionCertificate):
+            return False
+        proof = certificate.proof
+        return proof.membership in self._node.log.network.versions and len(proof.signatures) <= finalizers_max
 
     def _parsed(self, wire: Wire, network_id: bytes) -> Event | None:
         try:

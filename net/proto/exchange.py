@@ -78,11 +78,12 @@ class Exchange:
         else:
             peer.stage = "level"
 
-    def left(self, link: Link) -> None:
-        """The connection is gone."""
+    def left(self, link: Link, now_ms: int) -> None:
+        """The connection is gone: what it was asked for is asked of others."""
         self.gossip.left(link)
         self.pulls.left(link)
         self.sessions.left(link)
+        self._pump_all(now_ms)
 
     # -- what the log has now ---------------------------------------------------------------------------------------
 
@@ -111,9 +112,9 @@ class Exchange:
                 pushed = (wires[one].wire for one in ids if wires[one].urgent == urgent)
                 for events in frame.packed(pushed):
                     self.hands.send(self.hands.peers[link], m.Events(tuple(events)), lane=lane, dropping=True)
-        ruling = tuple(certificate.id for certificate in news.certificates if certificate.ruling)
+        alone = tuple(one.id for one in news.certificates if one.ruling or not one.carried)
         for peer in self._members():
-            self.certificates.announce(peer, ruling)
+            self.certificates.announce(peer, alone)
 
     def _members(self) -> Iterable[Peer]:
         return [peer for peer in self.hands.peers.values() if peer.taken is not None and not peer.reads_only]
@@ -208,8 +209,8 @@ class Exchange:
 
     def _pull(self, peer: Peer) -> None:
         """Ask how far the peer holds each chain, unless it was asked already."""
-        if not peer.pulling and not peer.reads_only:
-            peer.pulling, peer.stage = True, "events"
+        if peer.frontier == "unasked" and not peer.reads_only:
+            peer.frontier, peer.stage = "asked", "events"
             self.hands.send(peer, m.FrontierGet())
 
     def on_frontier_get(self, peer: Peer, _said: m.FrontierGet, now_ms: int) -> None:
@@ -225,10 +226,11 @@ class Exchange:
 
     def on_frontier(self, peer: Peer, said: m.Frontier, now_ms: int) -> None:
         """What the peer has, as it says."""
-        if not peer.pulling:
+        if peer.frontier != "asked":
             return
         self.pulls.told(peer.link, said.entries)
         if not said.more:
+            peer.frontier = "told"
             self._pump(peer, now_ms)
 
     def _pump(self, peer: Peer, now_ms: int) -> None:
@@ -236,11 +238,16 @@ class Exchange:
         if self._under_way < ingest_events_max:
             for wanted in self.pulls.next(peer.link, now_ms):
                 self.hands.send(peer, m.RangeGet(wanted.author, wanted.first, wanted.last))
-        if peer.pulling and self.pulls.idle(peer.link):
-            peer.pulling = False
-            peer.stage = "settling"
+        if peer.frontier == "told" and self.pulls.idle(peer.link):
+            peer.frontier, peer.stage = "unasked", "settling"
             if peer.dialled:
                 peer.settle_ms = now_ms + settle_ms
+
+    def _pump_all(self, now_ms: int) -> None:
+        """Whose chain was asked of somebody, and is not any more, may be asked of others that said they have it."""
+        for peer in self._members():
+            if not self.pulls.idle(peer.link):
+                self._pump(peer, now_ms)
 
     def on_range_get(self, peer: Peer, said: m.RangeGet, now_ms: int) -> None:
         """Serve a part of a chain, in portions that frames carry."""
@@ -270,6 +277,7 @@ class Exchange:
                 else:
                     self.pulls.failed(peer.link, said.author)
             self._judge(peer, [fate for fate in done.fates if fate.what != "orphan"], True, now_ms)
+            self._pump_all(now_ms)
 
         self.hands.ingest(said.events, (), True, then)
 
@@ -353,9 +361,12 @@ class Exchange:
         for link in due.broken:
             if link in self.hands.peers:
                 self.hands.blame(self.hands.peers[link], "broken_want", now_ms)
-        for link, author in self.pulls.late(now_ms):
+        late = self.pulls.late(now_ms)
+        for link, author in late:
             self.pulls.failed(link, author)
             self._pump(self.hands.peers[link], now_ms)
+        if late:
+            self._pump_all(now_ms)
         for link in self.sessions.silent(now_ms):
             self.hands.peers[link].stage = "level"
         for peer in self._members():

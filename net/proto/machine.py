@@ -215,7 +215,7 @@ class Machine:
     def _closed(self, link: Link) -> None:
         peer = self.peers.pop(link, None)
         if peer is not None and peer.taken is not None:
-            self.exchange.left(link)
+            self.exchange.left(link, self._now_ms)
             self.meeting.left(peer, self._now_ms)
             self._out.append(Report("left", peer.taken.node_id.hex()))
 

@@ -17,6 +17,9 @@ Stage = Literal["new", "ruling", "events", "settling", "decisions", "level"]
 """How far two nodes are with each other: certificates that rule first, because they say whose events count; then
 ranges; then what ranges do not mend; then decisions that no event carried; then nothing is missing."""
 
+Frontier = Literal["unasked", "asked", "told"]
+"""How far a peer holds each chain: what ranges are asked of it follows from that, until there is none to ask."""
+
 
 @dataclass(slots=True)
 class Peer:
@@ -29,7 +32,7 @@ class Peer:
     budget: PeerBudget
     taken: Taken | None = None
     stage: Stage = "new"
-    pulling: bool = False
+    frontier: Frontier = "unasked"
     served_ms: int = 0
     settle_ms: int | None = None
     questions: int = 0

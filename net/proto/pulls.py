@@ -34,6 +34,7 @@ class Wanted:
 class _Peer:
     waiting: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
     under_way: dict[bytes, tuple[Wanted, int]] = field(default_factory=dict)
+    broken: set[bytes] = field(default_factory=set)
     differs: bool = False
 
 
@@ -77,7 +78,7 @@ class Pulls:
         for author, last in list(peer.waiting.items()):
             if len(peer.under_way) >= ranges_a_peer_max:
                 break
-            if author in self._taken:
+            if author in self._taken or (author in peer.broken and self._others_have(author)):
                 continue
             here = self.chains.get(author)
             first = 0 if here is None else here[0] + 1
@@ -90,6 +91,10 @@ class Pulls:
             found.append(wanted)
         return found
 
+    def _others_have(self, author: bytes) -> bool:
+        """Whether somebody said to have more of the chain who has not broken such a promise."""
+        return any(author in peer.waiting and author not in peer.broken for peer in self._peers.values())
+
     def under_way(self, link: Link, author: bytes) -> Wanted | None:
         """What was asked of the peer about this author, if anything is."""
         peer = self._peers.get(link)
@@ -101,11 +106,16 @@ class Pulls:
         self._over(link, author)
 
     def failed(self, link: Link, author: bytes) -> None:
-        """The peer does not have what it said, or what it gave is not the chain that is here: it is not asked again."""
+        """The peer does not have what it said, or what it gave is not the chain that is here: it is not asked again.
+
+        If it says so again, it is asked where nobody else is left to ask.
+        """
         self._over(link, author)
         peer = self._peers.get(link)
         if peer is not None:
             peer.waiting.pop(author, None)
+            if len(peer.broken) < authors_waiting_max:
+                peer.broken.add(author)
             peer.differs = True
 
     def _over(self, link: Link, author: bytes) -> None:

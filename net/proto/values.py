@@ -71,11 +71,13 @@ class Known(NamedTuple):
 
 
 class CertificateKnown(NamedTuple):
-    """A certificate as the network needs to know it. ``ruling``: of membership or fork, not a decision."""
+    """A certificate as the network needs to know it. ``ruling``: of membership or fork, not a decision. ``carried``: an
+    event that is told of with it carries it."""
 
     id: bytes
     ruling: bool
     wire: bytes
+    carried: bool = False
 
 
 class Appended(Struct, frozen=True):

@@ -90,7 +90,11 @@ INSERT INTO parked_certificates (digest, body) SELECT * FROM unnest($1::bytea[],
 DELETE FROM parked_certificates WHERE digest = ANY($1::bytea[]);
 
 -- name: trim_parked_certificates
-DELETE FROM parked_certificates WHERE seq IN (SELECT seq FROM parked_certificates ORDER BY seq DESC OFFSET $1);
+-- Oldest first: the newest $1 stay, as far as they have no more than $2 bytes.
+DELETE FROM parked_certificates WHERE seq IN (
+    SELECT seq FROM (SELECT seq, row_number() OVER newest AS place, sum(octet_length(body)) OVER newest AS bytes
+                     FROM parked_certificates WINDOW newest AS (ORDER BY seq DESC)) ranked
+    WHERE place > $1 OR bytes > $2);
 
 -- name: streams_pinning
 SELECT stream FROM streams WHERE awaits = $1;

@@ -104,5 +104,9 @@ SELECT stream, label, status, task_type, membership FROM streams
 WHERE label IS NOT NULL AND state IS NOT NULL AND status IN ('OPEN', 'SUSPENDED')
 ORDER BY created_at, stream;
 
--- name: forked_authors
+-- name: void_authors
+-- Whose chain ends before what was sent of it: by a fork, or as its author was removed.
 SELECT author, void_from FROM chains WHERE void_from IS NOT NULL ORDER BY author;
+
+-- name: certificates_among
+SELECT certificate_id FROM certificates WHERE certificate_id = ANY($1::bytea[]);

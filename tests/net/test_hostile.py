@@ -225,3 +225,42 @@ def test_an_observer_reads_and_is_not_listened_to() -> None:
     assert not enemy.gone
     assert ada.store.head.events == 0
     assert enemy.answers(m.Want) == []
+
+
+def hostage() -> tuple[Swarm, Enemy]:
+    """Ben holds a long chain that ada lacks, and the enemy at ada's door promised her all of it before he came."""
+    world, swarm = swarm_of(3)
+    swarm.nodes.pop()
+    said = chatter(world, swarm, "ben", 600)
+    enemy = Enemy(swarm, named(swarm, "ada"), keys_of("cy"))
+    enemy.shake_hands()
+    enemy.say(m.FrontierGet())
+    enemy.wait(50)
+    enemy.say(m.Frontier(((said[-1].author, said[-1].author_seq + 9_999, said[-1].id),), more=False))
+    enemy.wait(50)
+    assert enemy.answers(m.RangeGet)
+    swarm.mesh()
+    return swarm, enemy
+
+
+def test_chain_that_a_liar_promised_comes_from_who_has_it_when_the_promise_is_not_kept() -> None:
+    swarm, enemy = hostage()
+    enemy.wait(12_000)
+    still_sound(swarm)
+
+
+def test_chain_that_a_liar_promised_comes_from_who_has_it_when_the_liar_is_gone() -> None:
+    swarm, enemy = hostage()
+    enemy.wait(1_000)
+    enemy.feed(v.Closed(enemy_link))
+    swarm.run(1_000)
+    still_sound(swarm)
+
+
+def test_liar_that_promises_a_chain_again_and_again_does_not_keep_it_from_who_has_it() -> None:
+    swarm, enemy = hostage()
+    said = named(swarm, "ben").store.events
+    for number in range(120):
+        enemy.say(m.Events((tuple(said[-1 - number].wire),)))
+        enemy.wait(100)
+    still_sound(swarm)

@@ -111,3 +111,16 @@ async def test_certificates_that_wait_are_bounded(new_log: NewLog) -> None:
     contents = await log.check()
     assert contents.parked_certificates == []
     assert contents.head.memberships == 4
+
+
+async def test_certificates_that_wait_have_so_many_bytes_and_no_more(
+    new_log: NewLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World.of(1)
+    log = await new_log(world)
+    versions = [world.next_version(dict.fromkeys(("ada", *"wxyz"[: n + 1]), everything)) for n in range(4)]
+    sizes = [len(version.wire()) for version in versions]
+    monkeypatch.setattr(limits, "parked_certificates_bytes_max", sizes[2] + sizes[3])
+    for version in versions[1:]:
+        await log.take(version)
+    assert (await log.check()).parked_certificates == [version.wire() for version in versions[2:]]

@@ -54,6 +54,7 @@ parked_early_max = 10_000
 parked_per_author_max = 256
 parked_unknown_authors_max = 1_000
 parked_certificates_max = 1_000
+parked_certificates_bytes_max = 16_777_216
 
 inline_mime_allowlist = ("application/json", "text/plain", "text/markdown", "text/csv")
 
