@@ -99,10 +99,10 @@ def daemon(state_dir: Path, *flags: str, within: Sequence[str] = ()) -> Iterator
             started.kill()
 
 
-def wattswarm(state_dir: Path, *words: str) -> Any:
-    """A command on the node of a state directory, its answer as JSON values."""
+def wattswarm(state_dir: Path, *words: str, within: Sequence[str] = ()) -> Any:
+    """A command on the node of a state directory, its answer as JSON values. ``within``: words before it."""
     done = subprocess.run(
-        [sys.executable, "-m", "cli.main", "--state-dir", str(state_dir), "--json", *words],
+        [*within, sys.executable, "-m", "cli.main", "--state-dir", str(state_dir), "--json", *words],
         env={**clean_environment, "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
