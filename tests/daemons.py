@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,14 +35,17 @@ clean_environment = {key: value for key, value in os.environ.items() if not key.
 
 
 class Daemon:
-    """``wattswarm-node`` in a state directory. Ready once made, unless ``wait`` is False."""
+    """``wattswarm-node`` in a state directory. Ready once made, unless ``wait`` is False.
 
-    def __init__(self, state_dir: Path, *flags: str, wait: bool = True) -> None:
+    ``within``: words before its command, such as make it run in a network namespace.
+    """
+
+    def __init__(self, state_dir: Path, *flags: str, wait: bool = True, within: Sequence[str] = ()) -> None:
         self.state_dir = state_dir
         self.log = state_dir.with_suffix(".log")
         with self.log.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "cli.node_daemon", "--state-dir", str(state_dir), *flags],
+                [*within, sys.executable, "-m", "cli.node_daemon", "--state-dir", str(state_dir), *flags],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -86,9 +89,9 @@ def place() -> Iterator[Path]:
 
 
 @contextmanager
-def daemon(state_dir: Path, *flags: str) -> Iterator[Daemon]:
+def daemon(state_dir: Path, *flags: str, within: Sequence[str] = ()) -> Iterator[Daemon]:
     """A daemon, ended with the block if it still lives."""
-    started = Daemon(state_dir, *flags)
+    started = Daemon(state_dir, *flags, within=within)
     try:
         yield started
     finally:
@@ -96,10 +99,10 @@ def daemon(state_dir: Path, *flags: str) -> Iterator[Daemon]:
             started.kill()
 
 
-def wattswarm(state_dir: Path, *words: str) -> Any:
-    """A command on the node of a state directory, its answer as JSON values."""
+def wattswarm(state_dir: Path, *words: str, within: Sequence[str] = ()) -> Any:
+    """A command on the node of a state directory, its answer as JSON values. ``within``: words before it."""
     done = subprocess.run(
-        [sys.executable, "-m", "cli.main", "--state-dir", str(state_dir), "--json", *words],
+        [*within, sys.executable, "-m", "cli.main", "--state-dir", str(state_dir), "--json", *words],
         env={**clean_environment, "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,

@@ -45,11 +45,11 @@ def founded(places: Sequence[Path]) -> bytes:
 
 
 @contextmanager
-def runtime(*flags: str) -> Iterator[str]:
-    """The reference runtime as a process; its URL."""
+def runtime(*flags: str, within: Sequence[str] = ()) -> Iterator[str]:
+    """The reference runtime as a process; its URL. ``within``: words before its command."""
     words = ["--listen", "127.0.0.1:0", "--task-types", "swarm", *flags]
     process = subprocess.Popen(
-        [sys.executable, "-m", "wattswarm.runtime.reference", *words],
+        [*within, sys.executable, "-m", "wattswarm.runtime.reference", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from net.proto import frame
 from net.proto import message as m
 from net.proto.certificates import Certificates
-from net.proto.gossip import Gossip
+from net.proto.gossip import Gossip, owed_max
 from net.proto.hands import Hands, portions
 from net.proto.items import Items
 from net.proto.peer import Peer
@@ -38,6 +38,9 @@ from wattswarm.kernel.limits import backfill_batch_events
 settle_ms = 300
 untold_max = 4_096
 ingest_events_max = 8_192
+promises_a_fault = 100
+"""How many promises that are broken at one time count as one fault: a node whose database is away for a while breaks
+some, who announces what there is not breaks thousands."""
 
 
 class Exchange:
@@ -185,17 +188,26 @@ class Exchange:
         self.hands.ask_for(peer, Lacking(unknown), then)
 
     def on_want(self, peer: Peer, said: m.Want, now_ms: int) -> None:
-        """Whoever asks for what was announced gets pushes from now on."""
+        """Whoever asks for what was announced gets it, however busy this node is, and pushes from now on."""
         self.gossip.make_eager(peer.link)
-        self._serve(peer, EventsOf(said.ids), now_ms)
+        peer.wanted.extend(said.ids[: owed_max - len(peer.wanted)])
+        peer.served_ms = now_ms
+        self._serve(peer)
 
-    def _serve(self, peer: Peer, question: EventsOf, now_ms: int) -> None:
+    def _serve(self, peer: Peer) -> None:
+        """Answer what a peer wants, one question to the log at a time."""
+        if peer.serving or not peer.wanted or peer.link not in self.hands.peers:
+            return
+        ids = tuple(peer.wanted.popleft() for _ in range(min(m.ids_max, len(peer.wanted))))
+
         def then(wires: Sequence[m.Wire], _now_ms: int) -> None:
             for events in frame.packed(wires):
                 self.hands.send(peer, m.Events(tuple(events)), lane=m.BACKFILL)
+            peer.serving = False
+            self._serve(peer)
 
-        peer.served_ms = now_ms
-        self.hands.ask_for(peer, question, then)
+        peer.serving = True
+        self.hands.ask(EventsOf(ids), then)
 
     def on_prune(self, peer: Peer, _said: m.Prune, _now_ms: int) -> None:
         """The other end gets these events on a better way."""
@@ -358,9 +370,9 @@ class Exchange:
             self.gossip.make_eager(link)
             for portion in portions(ids, m.ids_max):
                 self.hands.send(self.hands.peers[link], m.Want(portion))
-        for link in due.broken:
+        for link, promises in due.broken.items():
             if link in self.hands.peers:
-                self.hands.blame(self.hands.peers[link], "broken_want", now_ms)
+                self.hands.blame(self.hands.peers[link], "broken_want", now_ms, -(-promises // promises_a_fault))
         late = self.pulls.late(now_ms)
         for link, author in late:
             self.pulls.failed(link, author)

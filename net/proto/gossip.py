@@ -22,6 +22,8 @@ ids_awaited_max = 16_384
 announcers_max = 4
 push_chance_ms = 60
 want_patience_ms = 500
+promise_patience_ms = 10_000
+owed_max = 4_096
 announce_every_ms = 10
 
 
@@ -35,11 +37,20 @@ class _Awaited:
 
 
 @dataclass(slots=True)
+class _Debt:
+    """What a link was asked for, and when; whether it brought any of it since ``since_ms``."""
+
+    since_ms: int
+    asked_ms: dict[bytes, int] = field(default_factory=dict)
+    brought: bool = False
+
+
+@dataclass(slots=True)
 class Due:
-    """What the clock brought: ids to ask a link for, links that kept no promise, ids to announce."""
+    """What the clock brought: ids to ask a link for, how many promises a link has not kept, ids to announce."""
 
     want: dict[Link, list[bytes]] = field(default_factory=lambda: defaultdict(list))
-    broken: list[Link] = field(default_factory=list)
+    broken: dict[Link, int] = field(default_factory=dict)
     have: dict[Link, list[bytes]] = field(default_factory=dict)
 
 
@@ -51,6 +62,7 @@ class Gossip:
         self.lazy: set[Link] = set()
         self._met: OrderedDict[bytes, set[Link]] = OrderedDict()
         self._awaited: OrderedDict[bytes, _Awaited] = OrderedDict()
+        self._debts: dict[Link, _Debt] = {}
         self._untold: dict[Link, list[bytes]] = defaultdict(list)
         self._reminders: list[tuple[int, bytes]] = []
         self._tell_at_ms: int | None = None
@@ -66,6 +78,7 @@ class Gossip:
         self.eager.discard(link)
         self.lazy.discard(link)
         self._untold.pop(link, None)
+        self._debts.pop(link, None)
         for event_id, awaited in self._awaited.items():
             if link in awaited.announcers:
                 awaited.announcers.remove(link)
@@ -92,23 +105,29 @@ class Gossip:
         fresh: list[bytes] = []
         needless = False
         for event_id in ids:
+            owed = self._pay(link, event_id)
             links = self._met.get(event_id)
             if links is None:
                 fresh.append(event_id)
                 self._meet(event_id).add(link)
             else:
-                needless = needless or self._asked_of(event_id) != link
+                needless = needless or not owed
                 links.add(link)
             self._awaited.pop(event_id, None)
         return fresh, needless
 
     def asked(self, link: Link, ids: Iterable[bytes]) -> bool:
-        """Whether all of these were asked of the link."""
-        return all(self._asked_of(event_id) == link for event_id in ids)
+        """Whether all of these were asked of the link, be it that others were asked since."""
+        debt = self._debts.get(link)
+        return debt is not None and all(event_id in debt.asked_ms for event_id in ids)
 
-    def _asked_of(self, event_id: bytes) -> Link | None:
-        awaited = self._awaited.get(event_id)
-        return awaited.asked if awaited is not None else None
+    def _pay(self, link: Link, event_id: bytes) -> bool:
+        """``link`` brought this. Whether it was asked to."""
+        debt = self._debts.get(link)
+        if debt is None or debt.asked_ms.pop(event_id, None) is None:
+            return False
+        debt.brought = True
+        return True
 
     def lost(self, ids: Iterable[bytes]) -> None:
         """These events came but were not stored: they have not been met."""
@@ -187,7 +206,9 @@ class Gossip:
 
     def next_ms(self) -> int | None:
         """When ``due`` has something, at the earliest."""
-        times = [self._tell_at_ms] if self._tell_at_ms is not None else []
+        times = [debt.since_ms + promise_patience_ms for debt in self._debts.values()]
+        if self._tell_at_ms is not None:
+            times.append(self._tell_at_ms)
         if self._reminders:
             times.append(self._reminders[0][0])
         return min(times, default=None)
@@ -204,15 +225,39 @@ class Gossip:
             self._tell_at_ms = None
             found.have = {link: ids for link, ids in self._untold.items() if ids}
             self._untold = defaultdict(list)
+        for link in list(self._debts):
+            self._call_in(link, now_ms, found)
         return found
 
     def _ask(self, event_id: bytes, awaited: _Awaited, now_ms: int, found: Due) -> None:
-        if awaited.asked is not None:
-            found.broken.append(awaited.asked)
-            awaited.asked = None
+        awaited.asked = None
         if not awaited.announcers:
             del self._awaited[event_id]
             return
-        awaited.asked = awaited.announcers.pop(0)
-        found.want[awaited.asked].append(event_id)
+        link = next((one for one in awaited.announcers if self._owes(one) < owed_max), None)
+        if link is not None:
+            awaited.announcers.remove(link)
+            awaited.asked = link
+            self._debts.setdefault(link, _Debt(now_ms)).asked_ms[event_id] = now_ms
+            found.want[link].append(event_id)
         self._remind(event_id, awaited, now_ms + want_patience_ms)
+
+    def _owes(self, link: Link) -> int:
+        debt = self._debts.get(link)
+        return len(debt.asked_ms) if debt is not None else 0
+
+    def _call_in(self, link: Link, now_ms: int, found: Due) -> None:
+        """Look at what a link owes. Who is slow is no liar: a promise is broken when for long nothing at all came of
+        what the link was asked for; what it still owes while other things come is let off."""
+        debt = self._debts[link]
+        if now_ms < debt.since_ms + promise_patience_ms:
+            return
+        old = [event_id for event_id, at_ms in debt.asked_ms.items() if at_ms + promise_patience_ms <= now_ms]
+        if old and not debt.brought:
+            found.broken[link] = len(debt.asked_ms)
+            old = list(debt.asked_ms)
+        for event_id in old:
+            del debt.asked_ms[event_id]
+        debt.since_ms, debt.brought = now_ms, False
+        if not debt.asked_ms:
+            del self._debts[link]

@@ -138,6 +138,7 @@ class Machine:
                 self.meeting.heard(given.host, given.data, now_ms)
             case Appended():
                 self.exchange.appended(given, now_ms)
+                self._compare_soon()
             case Ingested() | Answered():
                 then = self._then.pop(given.token, None)
                 if then is not None:
@@ -311,8 +312,7 @@ class Machine:
         eager = taken.member and (others <= full_mesh_peers or meshed < mesh_peers)
         self.exchange.joined(peer, eager=eager, now_ms=self._now_ms)
         self.meeting.joined(peer, self._now_ms)
-        self._period_ms = reconcile_every_ms
-        self._reconcile_ms = min(self._reconcile_ms, self._now_ms + self._period_ms)
+        self._compare_soon()
 
     # -- time -------------------------------------------------------------------------------------------------------
 
@@ -344,6 +344,11 @@ class Machine:
         nonce = int.from_bytes(self._draw.randbytes(8), "big")
         peer.pinged.append((nonce, self._now_ms))
         self.send(peer, m.Ping(nonce))
+
+    def _compare_soon(self) -> None:
+        """Something is new, of which gossip may have lost a part somewhere."""
+        self._period_ms = reconcile_every_ms
+        self._reconcile_ms = min(self._reconcile_ms, self._now_ms + self._period_ms)
 
     def _reconcile(self) -> None:
         """Compare with somebody, now and then, whatever gossip says; the more rarely, the longer all is well."""

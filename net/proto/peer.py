@@ -36,6 +36,8 @@ class Peer:
     served_ms: int = 0
     settle_ms: int | None = None
     questions: int = 0
+    wanted: deque[bytes] = field(default_factory=deque)
+    serving: bool = False
     wanted_certificates: deque[bytes] = field(default_factory=deque)
     asked_certificates: tuple[bytes, ...] = ()
     heard_ms: int = 0

@@ -6,7 +6,8 @@ Friends come on top: dialled first, never let go. Observers, who called and are 
 
 Addresses come from people, from the local network, from nodes about themselves and about others, and are worth less
 in that order: when the book is full, the least and the most often failed makes room, and only for its betters or
-equals. A place is dialled again after a back-off that doubles; a connection counts as a success once it has lasted.
+equals. A place is dialled again after a back-off that doubles, up to half a minute where a node is known to be, or
+people say so; a connection counts as a success once it has lasted, and a node that is newly heard is tried at once.
 
 Knows neither sockets nor frames. Whoever drives it asks ``dial`` after everything that it told, and at ``next_ms``.
 """
@@ -35,7 +36,8 @@ dials_at_once_max = 8
 dial_ms_max = 30_000
 backoff_ms_min = 1_000
 backoff_ms_max = 300_000
-settled_ms = 60_000
+backoff_ms_max_lasting = 30_000
+settled_ms = 1_000
 rest_ms_max = backoff_ms_max
 places_max = 1_024
 places_a_node_max = 8
@@ -76,11 +78,11 @@ class _Up:
     takes_part: bool
 
 
-def backoff_ms(failures: int, draw: Draw) -> int:
+def backoff_ms(failures: int, draw: Draw, longest_ms: int = backoff_ms_max) -> int:
     """How long to leave a place alone after its ``failures``-th failure in a row: from 1 s doubling to 5 min, with
     half of it drawn, so that nodes which lost each other together do not all come back together."""
     assert failures >= 1
-    most = min(backoff_ms_max, 2 * backoff_ms_min << min(failures - 1, 16))
+    most = min(longest_ms, 2 * backoff_ms_min << min(failures - 1, 16))
     return most // 2 + draw.randrange(most // 2 + 1)
 
 
@@ -124,6 +126,7 @@ class PeerBook:
         if self.learn(address, "heard", node_id):
             place = self._places[address]
             place.node_id = node_id
+            place.failures = 0  # what failed before it was silent says nothing about now
             place.due_ms = min(place.due_ms, now_ms)
 
     def told(self, teller: bytes, teller_host: str, addresses: Iterable[str], now_ms: int) -> int:
@@ -195,8 +198,7 @@ class PeerBook:
         if place is None:
             return
         self._again_later(place, now_ms)
-        lasting = place.reached or place.source == "configured" or place.node_id in self._friends
-        if place.failures >= forgotten_after_failures and not lasting:
+        if place.failures >= forgotten_after_failures and not self._lasting(place):
             del self._places[address]
 
     def joined(self, node_id: bytes, address: str | None, now_ms: int, *, member: bool) -> None:
@@ -217,12 +219,21 @@ class PeerBook:
         lasted = up is not None and now_ms - up.since_ms >= settled_ms
         for place in self._places_of(node_id):
             place.failures = 1 if lasted else max(1, place.failures)
-            place.due_ms = now_ms + max(rest_ms, backoff_ms(place.failures, self._draw))
+            place.due_ms = now_ms + max(rest_ms, self._backoff_ms(place))
 
     def _again_later(self, place: _Place, now_ms: int) -> None:
         place.failures += 1
         place.dialling_since_ms = None
-        place.due_ms = now_ms + backoff_ms(place.failures, self._draw)
+        place.due_ms = now_ms + self._backoff_ms(place)
+
+    def _backoff_ms(self, place: _Place) -> int:
+        longest_ms = backoff_ms_max_lasting if self._lasting(place) else backoff_ms_max
+        return backoff_ms(place.failures, self._draw, longest_ms)
+
+    def _lasting(self, place: _Place) -> bool:
+        """Whether there is reason to expect a node there, however often it did not answer: a cut that heals is found
+        soon, and the place is not forgotten."""
+        return place.reached or place.source == "configured" or place.node_id in self._friends
 
     # -- whom to dial ----------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from net.proto import frame, negentropy
+from net.proto import frame, gossip, negentropy
 from net.proto import message as m
 from net.proto import values as v
 from net.proto.handshake import ClientHandshake, Door, Me
@@ -133,7 +133,7 @@ def test_promises_that_are_never_kept_cost_the_promiser_the_connection() -> None
     for start in range(0, 20_000, 1_000):
         enemy.say(m.Have(tuple(number.to_bytes(32, "big") for number in range(start, start + 1_000))))
         enemy.wait(50)
-    enemy.wait(5_000)
+    enemy.wait(gossip.promise_patience_ms)
     assert enemy.gone
     assert enemy.node.machine.conduct.graylisted(enemy.keys.node_id, swarm.now_ms)
     still_sound(swarm)

@@ -42,7 +42,37 @@ def test_a_place_that_does_not_answer_is_dialled_ever_more_seldom_and_never_give
         at = following
     pauses = [later - sooner for sooner, later in pairwise(times)]
     assert 1_000 <= pauses[0] <= 2_000
-    assert all(150_000 <= pause <= 300_000 for pause in pauses[8:])
+    assert all(15_000 <= pause <= 30_000 for pause in pauses[8:])
+
+
+def test_a_node_that_was_reached_before_is_tried_twice_a_minute_at_least_however_long_it_is_away() -> None:
+    """So that a partition of any length heals soon."""
+    made = book(1)
+    connect(made, Target(place(1), node(1)), now)
+    made.left(node(1), now + minute)
+    at, tried = now + minute, 0
+    while at < now + 61 * minute:
+        following = made.next_ms(at)
+        assert following is not None
+        assert following - at <= 30_000
+        at = following
+        tried += len(made.dial(at))
+        made.failed(place(1), at)
+    assert 120 <= tried <= 250
+
+
+def test_a_node_that_is_newly_heard_is_tried_at_once_and_again_soon_however_often_it_failed() -> None:
+    made = book(1)
+    connect(made, Target(place(1), node(1)), now)
+    made.left(node(1), now)
+    for step in range(20):
+        made.failed(place(1), now + step)
+    made.heard(node(1), place(1), now + minute)
+    assert made.dial(now + minute) == [Target(place(1), node(1))]
+    made.failed(place(1), now + minute)
+    following = made.next_ms(now + minute)
+    assert following is not None
+    assert following <= now + minute + 2_000
 
 
 def test_a_place_that_strangers_told_of_is_forgotten_if_it_never_answers() -> None:
@@ -77,7 +107,7 @@ def test_a_dial_from_before_the_clock_went_back_is_given_up() -> None:
 
 
 def test_a_connection_that_lasted_starts_the_back_off_anew_and_one_that_did_not_goes_on_with_it() -> None:
-    for lasted_ms, least, most in ((minute, 1_000, 2_000), (minute - 1, 16_000, 32_000)):
+    for lasted_ms, least, most in ((1_000, 1_000, 2_000), (999, 15_000, 30_000)):
         made = book(1)
         for _ in range(4):
             made.failed(place(1), now)

@@ -1,0 +1,18 @@
+"""Where no hosts can be made, what needs them is skipped; where ``WATTSWARM_CI`` is set it fails."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.net.namespaces.lan import want
+
+
+@pytest.fixture(scope="package")
+def hosts_can_be_made() -> None:
+    wanting = want()
+    if wanting and "WATTSWARM_CI" in os.environ:
+        pytest.fail(wanting)
+    if wanting:
+        pytest.skip(wanting)

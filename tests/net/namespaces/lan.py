@@ -1,0 +1,151 @@
+"""Hosts of their own on one machine: network namespaces on a bridge, and the faults between them.
+
+Each host is a namespace with an address on a network that only they share; the bridge lies in one too, so nothing of
+the machine's own network is touched, and several runs do not meet. Multicast goes to everybody. A fault is nft's, where
+packets come in at a host: a cut says nothing, as a cable does that is pulled, or resets connections, as a firewall does
+that was told to; loss takes any packet, of TCP and of UDP. Connections of a host to itself are spared.
+
+Needs root, iproute2 and nftables. Names hold the process that made them: what a killed run left, the next removes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Literal
+
+Cut = Literal["silent", "reset"]
+tools = ("ip", "nft")
+hosts_max = 250
+_named = re.compile(r"wslan-(\d+)-\d+-\w+")
+_numbers = count()
+_names_dir = Path("/run/netns")
+
+
+def want() -> str | None:
+    """What is wanting for hosts to be made here; None: nothing."""
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        return f"there is no {' and no '.join(missing)} here (packages iproute2, nftables)"
+    return None if os.geteuid() == 0 else "only root can make network namespaces"
+
+
+@dataclass
+class Lan:
+    """Hosts 0 to ``size`` - 1, all connected. Made by ``open_lan``."""
+
+    name: str
+    size: int
+    _cut_from: dict[int, set[int]] = field(default_factory=dict)
+    _how: Cut = "silent"
+    _loss_percent: int = 0
+
+    def address(self, host: int) -> str:
+        """Where the others reach a host."""
+        return f"10.77.0.{host + 1}"
+
+    def within(self, host: int) -> Sequence[str]:
+        """The words before a command that make it run in a host."""
+        return ("ip", "netns", "exec", self.namespace(host))
+
+    def namespace(self, host: int | str) -> str:
+        """The namespace of a host; ``"lan"``: the bridge's."""
+        return f"{self.name}-{host}"
+
+    def cut(self, left: Collection[int], right: Collection[int], how: Cut = "silent") -> None:
+        """Let nothing through between these and those any more."""
+        self._how = how
+        for here, there in ((left, right), (right, left)):
+            for host in here:
+                self._cut_from.setdefault(host, set()).update(there)
+        self._rule()
+
+    def heal(self) -> None:
+        """Let everything through between all of them, as far as nothing is lost."""
+        self._cut_from.clear()
+        self._rule()
+
+    def lose(self, percent: int) -> None:
+        """Lose this share of all packets between hosts, at random."""
+        assert 0 <= percent <= 100
+        self._loss_percent = percent
+        self._rule()
+
+    def _rule(self) -> None:
+        for host in range(self.size):
+            _run(*self.within(host), "nft", "-f", "-", given=self._rules(host))
+
+    def _rules(self, host: int) -> str:
+        """All rules of a host; what was there before goes in the same transaction."""
+        rules = ['iifname != "eth0" accept']
+        if self._cut_from.get(host):
+            others = "ip saddr { " + ", ".join(map(self.address, sorted(self._cut_from[host]))) + " }"
+            if self._how == "reset":
+                rules += ["tcp flags & rst == rst accept", f"{others} meta l4proto tcp reject with tcp reset"]
+            rules.append(f"{others} drop")
+        if self._loss_percent:
+            rules.append(f"numgen random mod 100 < {self._loss_percent} drop")
+        chain = "\n".join(("type filter hook input priority 0; policy accept;", *rules))
+        return f"table inet faults\ndelete table inet faults\ntable inet faults {{\nchain input {{\n{chain}\n}}\n}}\n"
+
+
+@contextmanager
+def open_lan(size: int) -> Iterator[Lan]:
+    """A network of ``size`` hosts; with the block go the hosts, and whatever still runs in them."""
+    assert 1 <= size <= hosts_max
+    for left in _left_behind():
+        _remove(left)
+    lan = Lan(f"wslan-{os.getpid()}-{next(_numbers)}", size)
+    namespaces = [lan.namespace(which) for which in ("lan", *range(size))]
+    try:
+        for name in namespaces:
+            _run("ip", "netns", "add", name)
+        _connect(lan)
+        yield lan
+    finally:
+        for name in namespaces:
+            _remove(name)
+
+
+def _connect(lan: Lan) -> None:
+    """Bridge, cables, addresses; a bridge that listens to who wants what group would need somebody who asks."""
+    middle = lan.namespace("lan")
+    _run("ip", "-n", middle, "link", "add", "bridge", "type", "bridge", "mcast_snooping", "0")
+    _run("ip", "-n", middle, "link", "set", "bridge", "up")
+    for host in range(lan.size):
+        here, port = lan.namespace(host), f"host{host}"
+        _run("ip", "link", "add", "eth0", "netns", here, "type", "veth", "peer", "name", port, "netns", middle)
+        _run("ip", "-n", middle, "link", "set", port, "master", "bridge", "up")
+        _run("ip", "-n", here, "address", "add", f"{lan.address(host)}/24", "dev", "eth0")
+        for link in ("lo", "eth0"):
+            _run("ip", "-n", here, "link", "set", link, "up")
+
+
+def _left_behind() -> list[str]:
+    """Namespaces whose maker is gone."""
+    found = [_named.fullmatch(path.name) for path in _names_dir.glob("wslan-*")]
+    return [match[0] for match in found if match is not None and not Path("/proc", match[1]).exists()]
+
+
+def _remove(name: str) -> None:
+    """End what runs in a namespace, and take it away. Its end of every cable goes with it."""
+    if not Path(_names_dir, name).exists():
+        return
+    for pid in _run("ip", "netns", "pids", name).split():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    _run("ip", "netns", "delete", name)
+
+
+def _run(*words: str, given: str = "") -> str:
+    done = subprocess.run(words, input=given, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
+    return done.stdout
