@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 import trio
@@ -245,31 +246,36 @@ class Log:
     async def task(self, stream: bytes) -> TaskRecord:
         """A task's fold and events. Raises ``Refused`` if the stream has no state."""
 
-        async def work(txn: Txn) -> TaskRecord | None:
-            row = (await txn.streams([stream])).get(stream)
-            if row is None or row.state is None:
-                return None
-            events = (await txn.stream_events([stream]))[stream]
-            wires = (await txn.stream_certificates([stream])).get(stream, [])
-            certificates = [parse_certificate(wire, self.network) for wire in wires]
-            decisions = [cert for cert in certificates if isinstance(cert, DecisionCertificate)]
-            return TaskRecord(self._unfold(row, events, decisions), events, await txn.verdicts(stream), decisions)
-
-        record = await self.read(work)
+        record = await self.read(partial(task_record, knowledge=self._knowledge, stream=stream))
         if record is None:
             raise Refused("unknown_task", f"task {stream.hex()[:16]}… has no accepted creation in this log")
         return record
 
-    def _unfold(self, row: StreamRow, events: Sequence[Event], decisions: Sequence[DecisionCertificate]) -> Folded:
-        assert row.state is not None
-        if row.stream == self.network.network_id:
-            return Folded(row.stream, governance.decode_state(row.state), None, row.last)
-        pins = self._knowledge.pins.get(row.stream)
-        if pins is None:
-            creation = next((event for event in events if event.id == row.stream), None) or decisions[0].creation
-            pins = task_fold.pin_task(creation, self.network)
-            self._knowledge.pins.keep(pins)
-        return Folded(row.stream, task_fold.decode_state(row.state), pins, row.last)
+
+async def task_record(txn: Txn, knowledge: Knowledge, stream: bytes) -> TaskRecord | None:
+    """A stream as the log holds it; None if it has no state."""
+    row = (await txn.streams([stream])).get(stream)
+    if row is None or row.state is None:
+        return None
+    events = (await txn.stream_events([stream]))[stream]
+    wires = (await txn.stream_certificates([stream])).get(stream, [])
+    certificates = [parse_certificate(wire, knowledge.network) for wire in wires]
+    decisions = [cert for cert in certificates if isinstance(cert, DecisionCertificate)]
+    return TaskRecord(_unfolded(row, knowledge, events, decisions), events, await txn.verdicts(stream), decisions)
+
+
+def _unfolded(
+    row: StreamRow, knowledge: Knowledge, events: Sequence[Event], decisions: Sequence[DecisionCertificate]
+) -> Folded:
+    assert row.state is not None
+    if row.stream == knowledge.network.network_id:
+        return Folded(row.stream, governance.decode_state(row.state), None, row.last)
+    pins = knowledge.pins.get(row.stream)
+    if pins is None:
+        creation = next((event for event in events if event.id == row.stream), None) or decisions[0].creation
+        pins = task_fold.pin_task(creation, knowledge.network)
+        knowledge.pins.keep(pins)
+    return Folded(row.stream, task_fold.decode_state(row.state), pins, row.last)
 
 
 def _again(request: Request) -> Request:

@@ -44,9 +44,11 @@ class Due:
 
 
 class Gossip:
-    """The links of one node as eager and lazy, and the ids that it met lately."""
+    """The links of one node as eager and lazy, and the ids that it met lately. ``received``: events that came, with
+    repetitions."""
 
     def __init__(self) -> None:
+        self.received = 0
         self.eager: set[Link] = set()
         self.lazy: set[Link] = set()
         self._met: OrderedDict[bytes, set[Link]] = OrderedDict()
@@ -92,6 +94,7 @@ class Gossip:
         fresh: list[bytes] = []
         needless = False
         for event_id in ids:
+            self.received += 1
             links = self._met.get(event_id)
             if links is None:
                 fresh.append(event_id)
