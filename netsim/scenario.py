@@ -34,7 +34,7 @@ class Load(Struct, frozen=True, forbid_unknown_fields=True):
     tasks_max: Count = 100_000
     quorum: Annotated[int, Meta(ge=1)] = 2
     verifiers: Annotated[int, Meta(ge=1)] = 2
-    expiry_s: Seconds = 3_600
+    expiry_s: Seconds = 60
     notes_per_s: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
     history: Count = 0
 
@@ -68,7 +68,7 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     finalizers: Count = 0
     late: Count = 0
     seconds: Seconds = 20
-    settle_s: Seconds = 120
+    settle_s: Seconds = 180
     udp: bool = True
     bootstrap: Count = 1
     link: LinkTerms = LinkTerms()
