@@ -1,7 +1,7 @@
 """What outlives a simulated process: the log in memory, the author guard, and copies of both taken long ago.
 
 The store is ``sel.memory``'s, which tells besides what each transaction changed, as the network and the autopilot hear
-of it. The guard keeps protocol.md §7's rule for restored copies without a disk: what was sealed is compared with the log.
+of it. The guard keeps the rule of docs/protocol.md §7 for restored copies without a disk.
 """
 
 from __future__ import annotations

@@ -130,7 +130,12 @@ class Faults:
     def _stall(self, _fault: Fault, chosen: list[SimNode]) -> Mend:
         for node in chosen:
             node.stall()
-        return lambda: [node.resume() for node in chosen] and None
+
+        def mend() -> None:
+            for node in chosen:
+                node.resume()
+
+        return mend
 
     def _skew(self, fault: Fault, chosen: list[SimNode]) -> Mend:
         for node in chosen:

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from net.proto import frame, values as v
+from net.proto import frame
 from net.proto import message as m
+from net.proto import values as v
 from netsim.node import SimNode, Surroundings
-from netsim.workload import contract
 from netsim.scenario import LiarKind, Load
+from netsim.workload import contract
 from wattswarm.kernel import event as events
 from wattswarm.kernel import hlc
 from wattswarm.kernel.codec import sha256
@@ -67,9 +68,7 @@ class _Bent(SimNode):
             super().perform(bent)
 
 
-def begin_lying(
-    kinds: Mapping[LiarKind, int], nodes: list[SimNode], around: Surroundings, draw: random.Random
-) -> Lies:
+def begin_lying(kinds: Mapping[LiarKind, int], nodes: list[SimNode], around: Surroundings, draw: random.Random) -> Lies:
     """Make liars of some of ``nodes``, the last ones; twins and strangers are added to them."""
     lies = Lies(around)
     left = [*nodes]
@@ -193,4 +192,3 @@ def _stranger(node: SimNode, lies: Lies, _nodes: list[SimNode], draw: random.Ran
             node.around.wires.dial(node, target.address, None)
 
     lies.acts.append((50, act))
-

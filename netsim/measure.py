@@ -72,6 +72,7 @@ class Measures:
             "copies": round(received / others, 3) if others else None,
             "frames": wires.frames,
             "bytes": sum(wires.bytes.values()),
+            "bytes_each": {name: wires.bytes[name] for name in sorted(wires.hosts)},
             "bytes_per_node": sum(wires.bytes.values()) // max(1, len(nodes)),
             "convergence": self.spread,
             "delays_ms": _histogram(self.delays),

@@ -1,8 +1,8 @@
 """The wires between simulated hosts: latency, loss, bandwidth, cuts, and datagrams that get lost, doubled, reordered.
 
 A connection is what a node has over TCP: frames come whole and in order or not at all, so a lost packet is a frame
-that comes later (and all after it), by the time-outs that TCP would need. A silent cut holds what is under way until it
-heals or an end gives up; nobody is told. Datagrams have no such luck. Knows nodes only as ends that frames are handed to.
+that comes later (and all after it), by the time-outs that TCP would need. A silent cut holds what is under way until
+it heals or an end gives up; nobody is told. Datagrams have no such luck. Nodes are only ends that frames are handed to.
 """
 
 from __future__ import annotations

@@ -255,7 +255,8 @@ class SimNode:
     def _store(self) -> None:
         """Store what came, several peers' at a time."""
         self._storing = False
-        batch, size = [], 0
+        batch: list[v.Ingest] = []
+        size = 0
         while self._intake and (not batch or size < intake_events_max):
             batch.append(self._intake.popleft())
             size += len(batch[-1].events)

@@ -22,7 +22,7 @@ from sel.log import TaskRecord
 from wattswarm.kernel import codec
 from wattswarm.kernel.event import Draft, Event
 from wattswarm.kernel.identity import Keypair
-from wattswarm.kernel.intents import Execute, Judgement, Verify, VoteFinality
+from wattswarm.kernel.intents import Execute, Judgement, Verify
 from wattswarm.kernel.membership import Network
 from wattswarm.kernel.payloads import course, judge, work
 from wattswarm.kernel.refusal import Refused
@@ -264,9 +264,7 @@ class Pilot:
         memory.ends(act)
         self._turn_at(attended, self._timeline.now_ms)
 
-    def _proposal(
-        self, executor: _Echo, view: View, act: Execute, spare_ms: int
-    ) -> work.Candidate | course.TaskError:
+    def _proposal(self, executor: _Echo, view: View, act: Execute, spare_ms: int) -> work.Candidate | course.TaskError:
         contract, creation = view.pins.contract, view.pins.creation.payload
         assert isinstance(creation, work.TaskCreated)
         request = ExecuteRequest(
@@ -297,4 +295,3 @@ class Pilot:
         if role == "propose":
             end = min(end, view.state.work.started_at + view.pins.contract.budget.time_ms)
         return max(1, end - self._body.clock())
-

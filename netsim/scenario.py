@@ -18,6 +18,7 @@ from netsim.pilot import ExecutorTerms
 from wattswarm.kernel.refusal import Problem, Refused
 
 folder = Path(__file__).parent / "scenarios"
+nodes_max = 1_000
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0, le=100_000)]
 Seconds = Annotated[float, Meta(ge=0, le=10_000_000)]
@@ -64,7 +65,7 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     about: str
     size: Literal["small", "big"] = "small"
-    nodes: Annotated[int, Meta(ge=1, le=1_000)] = 4
+    nodes: Annotated[int, Meta(ge=1, le=nodes_max)] = 4
     finalizers: Count = 0
     late: Count = 0
     seconds: Seconds = 20

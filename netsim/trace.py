@@ -1,4 +1,4 @@
-"""What happened in a run, line by line: hashed whole, so that two runs can be compared, and kept for the last moments."""
+"""What happened in a run, line by line: hashed whole, so that runs can be compared, and kept for the last moments."""
 
 from __future__ import annotations
 

@@ -168,4 +168,3 @@ class World:
         """Nobody has anything to tell anybody, and no task is open: the end need not be waited for."""
         heads = {(node.disk.store.head.events_sum, node.disk.store.head.certificates_sum) for node in self.honest}
         return len(heads) == 1 and not any(self.honest[0].is_open(task) for task in self._owed())
-
