@@ -154,10 +154,11 @@ class SimGuard(MemoryGuard):
 
 @dataclass(slots=True)
 class Disk:
-    """One host's: log and guard."""
+    """One host's: log, guard, and the membership versions that its operator approved."""
 
     store: SimStore = field(default_factory=SimStore)
     guard: SimGuard = field(default_factory=SimGuard)
+    approved: list[bytes] = field(default_factory=list)
 
     def copied(self) -> Disk:
         """A backup: log and guard as they are. Events and certificates never change, so they are shared."""
@@ -167,6 +168,7 @@ class Disk:
         twin.store.written = Written()
         twin.store.head = self.store.head.copy()
         twin.guard.foreign = True
+        twin.approved = [*self.approved]
         return twin
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from netsim.clock import Timeline
 from netsim.network import Network
 from netsim.node import SimNode
 from netsim.scenario import Fault
+from wattswarm.kernel.membership import next_version, version_hash
+from wattswarm.kernel.refusal import Refused
 
 Mend = Callable[[], None]
 
@@ -38,6 +41,7 @@ class Faults:
             "stall": self._stall,
             "skew": self._skew,
             "eclipse": self._eclipse,
+            "churn": self._churn,
         }
 
     def begin(self, plan: tuple[Fault, ...]) -> None:
@@ -159,6 +163,34 @@ class Faults:
             self._wires.heal(others, victim)
 
         return mend
+
+    def _churn(self, _fault: Fault, chosen: list[SimNode]) -> Mend:
+        """Operators change who belongs to the network: a member goes, a node that is none comes; all approve it."""
+        speaker = next((node for node in chosen if _sits(node)), None)
+        if speaker is None or speaker.council is None:
+            return lambda: None
+        current = speaker.network.current
+        outside = [node for node in self._nodes if node.up and node.node_id not in current.members]
+        outside = [node for node in outside if not speaker.network.knows_author(node.node_id)]
+        inside = [node for node in self._nodes if node.node_id in current.members and node is not speaker]
+        if not outside or not inside:
+            return lambda: None
+        comes, goes = self._draw.choice(outside), self._draw.choice(inside)
+        roles = current.members[goes.node_id]
+        members = {node_id: kept for node_id, kept in current.members.items() if node_id != goes.node_id}
+        line = speaker.disk.store.chain_rows.get(goes.node_id)
+        until = {goes.node_id: max(0, line.head.seq if line is not None else 0)}
+        version = next_version(speaker.network, current, {**members, comes.node_id: roles}, until)
+        with suppress(Refused):
+            speaker.council.propose(version)
+        for node in self._nodes:
+            if node.council is not None and node is not speaker:
+                node.council.approve(version_hash(version))
+        return lambda: None
+
+
+def _sits(node: SimNode) -> bool:
+    return node.council is not None and node.network.current.has(node.node_id, "finalizer")
 
 
 def _honest(host: object) -> bool:

@@ -22,6 +22,7 @@ from net.proto.items import Items
 from net.proto.machine import Machine, Ways
 from net.proto.message import Wire
 from netsim.clock import Timeline
+from netsim.council import Council
 from netsim.disk import Disk, Written, at_once
 from netsim.network import Network as Wires
 from netsim.pilot import ExecutorTerms, Pilot
@@ -86,6 +87,7 @@ class Surroundings:
     watcher: Watcher
     database: DatabaseTerms = field(default_factory=DatabaseTerms)
     executor: ExecutorTerms = field(default_factory=ExecutorTerms)
+    observers: int = 0
 
 
 class SimNode:
@@ -111,6 +113,7 @@ class SimNode:
         self._life = 0
         self._stalled: list[v.Input] | None = None
         self.pilot: Pilot | None = None
+        self.council: Council | None = None
         self.knowledge = Knowledge(Network.of(around.genesis))
         around.wires.hosts[name] = self
 
@@ -129,9 +132,10 @@ class SimNode:
         self._wake_ms: int | None = None
         me = Me(self.keys, self.network.network_id, self.clock(), (self.address,))
         announcer = Announcer(self.keys, self.network.network_id, port, me.boot_id) if self.udp else None
-        ways = Ways(me, self._knows, 0, self.bootstrap, announcer)
+        ways = Ways(me, self._knows, self.around.observers, self.bootstrap, announcer)
         self.machine = Machine(ways, self._stock(), self.draw, self.clock())
         if self.takes_part:
+            self.council = Council(self, self.around.timeline)
             self.pilot = Pilot(self, self.around.timeline, self.draw, self.around.executor)
         self.tell("start", f"boot {self.boots}")
         self.feed(v.Woke())
@@ -142,9 +146,10 @@ class SimNode:
             self.tell("crash", "")
             self.up = False
             self._life += 1
-            if self.pilot is not None:
+            if self.pilot is not None and self.council is not None:
                 self.pilot.stop()
-                self.pilot = None
+                self.council.stop()
+                self.pilot = self.council = None
             self.around.wires.crash(self)
 
     def lose_log(self) -> None:
@@ -319,7 +324,9 @@ class SimNode:
             asked,
         )
         self.feed(news)
-        if self.pilot is not None:
+        if self.pilot is not None and self.council is not None:
+            if written.everything or self.network.network_id in written.streams:
+                self.council.heard()
             if written.everything:
                 self.pilot.look_everywhere()
             for stream in written.streams:

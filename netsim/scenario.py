@@ -25,7 +25,9 @@ Seconds = Annotated[float, Meta(ge=0, le=10_000_000)]
 LiarKind = Literal["twin", "withholder", "braggart", "spammer", "backdater", "stranger"]
 """What a node that lies does: two processes with one key (equivocates, votes twice); serves nothing of others; claims
 chains that it does not have; floods within and beyond its budgets; creates old tasks; is no member and floods."""
-FaultKind = Literal["partition", "one_way", "reset", "crash", "wipe", "restore", "stall", "skew", "eclipse"]
+FaultKind = Literal[
+    "partition", "one_way", "reset", "crash", "wipe", "restore", "stall", "skew", "eclipse", "churn"
+]  # fmt: skip
 
 
 class Load(Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,7 +60,7 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     """A whole run: ``seconds`` of load and faults, then everything heals, and ``settle_s`` to come to rest.
 
     ``finalizers``: how many members decide, 0 for all. ``late``: nodes that begin only when the load is over.
-    ``proven``: signatures are not checked, because no node of the scenario forges any (it is about scale).
+    ``spares``: nodes beside them that are no members at first; they read along, and may become members.
     ``size``: small scenarios are swept often, big ones seldom.
     """
 
@@ -68,6 +70,7 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     nodes: Annotated[int, Meta(ge=1, le=nodes_max)] = 4
     finalizers: Count = 0
     late: Count = 0
+    spares: Count = 0
     seconds: Seconds = 20
     settle_s: Seconds = 180
     udp: bool = True

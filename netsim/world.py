@@ -58,6 +58,7 @@ class World:
         keys = [Keypair(sha256(f"{seed} key {number}".encode())) for number in range(scenario.nodes)]
         deciding = scenario.finalizers or scenario.nodes
         roles = {key.node_id: everything if number < deciding else worker for number, key in enumerate(keys)}
+        keys += [Keypair(sha256(f"{seed} spare {number}".encode())) for number in range(scenario.spares)]
         genesis = make_genesis(
             name="netsim",
             created_at=start_ms - 86_400_000 * 2,
@@ -73,6 +74,7 @@ class World:
             self,
             scenario.database,
             scenario.executor,
+            scenario.spares,
         )
         firsts: list[str] = []
         self.nodes: list[SimNode] = []
@@ -87,7 +89,8 @@ class World:
         self.checkers = Checkers((node.node_id for node in self.honest), safe=3 * liars < deciding)
         until_ms = self.timeline.now_ms + round(scenario.seconds * 1000)
         early = self.honest[: len(self.honest) - scenario.late]
-        self.workload = Workload(self.timeline, self._draw("load"), early, scenario.load, until_ms)
+        members = [node for node in early if node.node_id in roles]
+        self.workload = Workload(self.timeline, self._draw("load"), members, scenario.load, until_ms)
         self.faults = Faults(self.timeline, self._draw("faults"), self.wires, early, until_ms)
         self._early, self._until_ms = early, until_ms
 
@@ -153,18 +156,25 @@ class World:
         while timeline.now_ms < end_ms and not self._at_rest():
             self._step(min(end_ms, timeline.now_ms + step_ms))
             progress(timeline.elapsed_ms, whole_ms)
-        self.checkers.healed(self.honest, self._owed())
+        self.checkers.healed(self._members(), self._owed())
 
     def _step(self, until_ms: int) -> None:
         self.timeline.run(until_ms)
         self.measures.looked(self.honest)
 
+    def _members(self) -> list[SimNode]:
+        """The honest nodes that belong to the network now, as the one with the newest version knows it."""
+        newest = max((node.network.current for node in self.honest), key=lambda version: version.number)
+        return [node for node in self.honest if node.node_id in newest.members]
+
     def _owed(self) -> list[bytes]:
-        """The tasks that must have ended: those whose creation is on the log."""
-        store = self.honest[0].disk.store
-        return [task for task in self.workload.tasks if task in store.stream_rows]
+        """The tasks that must have ended: those whose creation is on the log, and counts."""
+        store = self._members()[0].disk.store
+        created = [store.event(task) for task in self.workload.tasks]
+        return [one.id for one in created if one is not None and not store.void(one)]
 
     def _at_rest(self) -> bool:
         """Nobody has anything to tell anybody, and no task is open: the end need not be waited for."""
-        heads = {(node.disk.store.head.events_sum, node.disk.store.head.certificates_sum) for node in self.honest}
-        return len(heads) == 1 and not any(self.honest[0].is_open(task) for task in self._owed())
+        members = self._members()
+        heads = {(node.disk.store.head.events_sum, node.disk.store.head.certificates_sum) for node in members}
+        return len(heads) == 1 and not any(members[0].is_open(task) for task in self._owed())

@@ -35,6 +35,7 @@ class Peer:
     questions: int = 0
     wanted_certificates: deque[bytes] = field(default_factory=deque)
     asked_certificates: tuple[bytes, ...] = ()
+    comparing: bool = False
     heard_ms: int = 0
     pinged: list[tuple[int, int]] = field(default_factory=list)
     rtt_ms: int | None = None
