@@ -5,8 +5,9 @@ from __future__ import annotations
 from net.proto import values as v
 from net.proto.values import ruling_set
 from tests.cast import everything, keys_of
-from tests.net.swarm import Node, equal
-from tests.net.test_machine import Swarm, World, chatter, swarm_of
+from tests.net.swarm import Node, Swarm, equal
+from tests.net.test_machine import chatter, swarm_of
+from tests.world import World
 
 
 def with_observer() -> tuple[World, Swarm, Node]:
