@@ -19,15 +19,24 @@ from wattswarm.kernel.membership import next_version, version_hash
 from wattswarm.kernel.refusal import Refused
 
 Mend = Callable[[], None]
+of_the_wires = ("partition", "one_way", "reset")
+"""What may happen to liars too: two processes with one key may find themselves on different sides."""
 
 
 class Faults:
-    """Breaks ``nodes`` as ``plan`` says, until ``until_ms``; then everything is mended."""
+    """Breaks ``nodes`` as ``plan`` says, and the wires of ``liars``, until ``until_ms``; then everything is mended."""
 
     def __init__(
-        self, timeline: Timeline, draw: random.Random, wires: Network, nodes: list[SimNode], until_ms: int
+        self,
+        timeline: Timeline,
+        draw: random.Random,
+        wires: Network,
+        nodes: list[SimNode],
+        liars: list[SimNode],
+        until_ms: int,
     ) -> None:
         self._timeline, self._draw, self._wires, self._nodes, self._until_ms = timeline, draw, wires, nodes, until_ms
+        self._everybody = [*nodes, *liars]
         self._mends: dict[int, Mend] = {}
         self._count = 0
         self.told: list[tuple[int, int, str, str]] = []
@@ -60,8 +69,9 @@ class Faults:
     def _break(self, fault: Fault) -> None:
         if self._timeline.now_ms >= self._until_ms:
             return
-        count = max(1, round(fault.share * len(self._nodes)))
-        chosen = sorted(self._draw.sample(self._nodes, min(count, len(self._nodes))), key=lambda node: node.name)
+        among = self._everybody if fault.kind in of_the_wires else self._nodes
+        count = max(1, round(fault.share * len(among)))
+        chosen = sorted(self._draw.sample(among, min(count, len(among))), key=lambda node: node.name)
         mend = self._breaks[fault.kind](fault, chosen)
         for_ms = round(fault.for_s * 1000 * (0.5 + self._draw.random()))
         who = " ".join(node.name for node in chosen)

@@ -85,13 +85,14 @@ class World:
                 firsts.append(node.address)
         self.lies: Lies = begin_lying(scenario.liars, self.nodes, around, self._draw("lies"))
         self.honest = [node for node in self.nodes if node.honest]
-        liars = sum(not node.honest for node in self.nodes[:deciding])
-        self.checkers = Checkers((node.node_id for node in self.honest), safe=3 * liars < deciding)
+        liars = [node for node in self.nodes if not node.honest]
+        lying = sum(not node.honest for node in self.nodes[:deciding])
+        self.checkers = Checkers((node.node_id for node in self.honest), safe=3 * lying < deciding)
         until_ms = self.timeline.now_ms + round(scenario.seconds * 1000)
         early = self.honest[: len(self.honest) - scenario.late]
         members = [node for node in early if node.node_id in roles]
         self.workload = Workload(self.timeline, self._draw("load"), members, scenario.load, until_ms)
-        self.faults = Faults(self.timeline, self._draw("faults"), self.wires, early, until_ms)
+        self.faults = Faults(self.timeline, self._draw("faults"), self.wires, early, liars, until_ms)
         self._early, self._until_ms = early, until_ms
 
     def _draw(self, what: str) -> random.Random:
