@@ -20,7 +20,7 @@ from sel.errors import StoreError, StoreUnavailable
 from sel.ingest import Knowledge, Taken, take_in
 from sel.lifetimes import single_error
 from sel.rows import LogHead, StreamRow
-from sel.store import Stale, Store, Txn
+from sel.store import Record, Stale, Store, Txn
 from wattswarm.kernel import governance
 from wattswarm.kernel.certificate import Certificate, DecisionCertificate, parse_certificate
 from wattswarm.kernel.event import Draft, Event
@@ -255,20 +255,29 @@ class Log:
         found = await self._persist(lambda: self.store.record(stream))
         if found is None or found.row.state is None:
             raise Refused("unknown_task", f"task {stream.hex()[:16]}… has no accepted creation in this log")
-        certificates = [parse_certificate(wire, self.network) for wire in found.certificates]
-        decisions = [cert for cert in certificates if isinstance(cert, DecisionCertificate)]
-        return TaskRecord(self._unfold(found.row, found.events, decisions), found.events, found.verdicts, decisions)
+        return task_record(found, self._knowledge)
 
-    def _unfold(self, row: StreamRow, events: Sequence[Event], decisions: Sequence[DecisionCertificate]) -> Folded:
-        assert row.state is not None
-        if row.stream == self.network.network_id:
-            return Folded(row.stream, governance.decode_state(row.state), None, row.last)
-        pins = self._knowledge.pins.get(row.stream)
-        if pins is None:
-            creation = next((event for event in events if event.id == row.stream), None) or decisions[0].creation
-            pins = task_fold.pin_task(creation, self.network)
-            self._knowledge.pins.keep(pins)
-        return Folded(row.stream, task_fold.decode_state(row.state), pins, row.last)
+
+def task_record(found: Record, knowledge: Knowledge) -> TaskRecord:
+    """A task as the store gave it, whose state is not None, with its fold made of it."""
+    certificates = [parse_certificate(wire, knowledge.network) for wire in found.certificates]
+    decisions = [cert for cert in certificates if isinstance(cert, DecisionCertificate)]
+    folded = _unfolded(found.row, knowledge, found.events, decisions)
+    return TaskRecord(folded, found.events, found.verdicts, decisions)
+
+
+def _unfolded(
+    row: StreamRow, knowledge: Knowledge, events: Sequence[Event], decisions: Sequence[DecisionCertificate]
+) -> Folded:
+    assert row.state is not None
+    if row.stream == knowledge.network.network_id:
+        return Folded(row.stream, governance.decode_state(row.state), None, row.last)
+    pins = knowledge.pins.get(row.stream)
+    if pins is None:
+        creation = next((event for event in events if event.id == row.stream), None) or decisions[0].creation
+        pins = task_fold.pin_task(creation, knowledge.network)
+        knowledge.pins.keep(pins)
+    return Folded(row.stream, task_fold.decode_state(row.state), pins, row.last)
 
 
 def _again(request: Request) -> Request:

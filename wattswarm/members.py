@@ -17,6 +17,7 @@ from sel.store import Txn
 from wattswarm.kernel import governance, rounds
 from wattswarm.kernel.event import Draft, Event
 from wattswarm.kernel.genesis import all_roles
+from wattswarm.kernel.identity import Keypair
 from wattswarm.kernel.intents.govern import Seat, Sign, Step, next_steps
 from wattswarm.kernel.intents.values import Author, Wait
 from wattswarm.kernel.membership import Membership, next_version, signed_bytes, version_hash, version_of
@@ -310,12 +311,15 @@ async def take_turn(node: Node, seat: Seat) -> list[Event] | Wait:
 
 
 async def _author(node: Node, steps: Sequence[Step]) -> list[Event]:
-    signed = {step: Draft(_signed(node, step)) for step in steps if isinstance(step, Sign)}
-    drafts = [step.draft if isinstance(step, Author) else signed[step] for step in steps if not isinstance(step, Wait)]
-    return await node.log.author(*drafts)
+    return await node.log.author(*drafts_of(steps, node.home.keys, node.log.network.network_id))
 
 
-def _signed(node: Node, step: Sign) -> MembershipSigned:
-    message = signed_bytes(node.log.network.network_id, step.phase, step.previous, step.round, step.membership_hash)
-    signature = node.home.keys.sign(message)
-    return MembershipSigned(step.phase, step.previous, step.round, step.membership_hash, signature)
+def drafts_of(steps: Sequence[Step], keys: Keypair, network_id: bytes) -> list[Draft]:
+    """What is to be authored in one request, signed where it is to be signed."""
+    signed = {step: Draft(_signed(step, keys, network_id)) for step in steps if isinstance(step, Sign)}
+    return [step.draft if isinstance(step, Author) else signed[step] for step in steps if not isinstance(step, Wait)]
+
+
+def _signed(step: Sign, keys: Keypair, network_id: bytes) -> MembershipSigned:
+    message = signed_bytes(network_id, step.phase, step.previous, step.round, step.membership_hash)
+    return MembershipSigned(step.phase, step.previous, step.round, step.membership_hash, keys.sign(message))

@@ -19,7 +19,7 @@ wanted_a_peer_max = 1 << 17
 class Certificates:
     """The part of the exchange that is about certificates. ``settled``: told when a peer's certificates are in."""
 
-    def __init__(self, hands: Hands, sets: Mapping[Set, Items], settled: Callable[[Peer], None]) -> None:
+    def __init__(self, hands: Hands, sets: Mapping[Set, Items], settled: Callable[[Peer, int], None]) -> None:
         self._hands = hands
         self._sets = sets
         self._settled = settled
@@ -77,7 +77,7 @@ class Certificates:
                     peer.wanted_certificates.extendleft(reversed(left))
                 self._ask(peer)
             if not peer.asked_certificates:
-                self._settled(peer)
+                self._settled(peer, now_ms)
 
         self._hands.ingest((), said.certificates, bool(asked), then)
 

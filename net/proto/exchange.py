@@ -66,7 +66,9 @@ class Exchange:
     def joined(self, peer: Peer, *, eager: bool, now_ms: int) -> None:
         """A peer whose id is proved. Equal standings mean that there is nothing to do."""
         assert peer.taken is not None
-        if not peer.reads_only:
+        if peer.reads_only:
+            self.gossip.reads(peer.link)
+        else:
             self.gossip.joined(peer.link, eager=eager)
             self.pulls.joined(peer.link)
         theirs, ours = peer.taken.standing, self.standing
@@ -80,6 +82,13 @@ class Exchange:
                 self._pull(peer)
         else:
             peer.stage = "level"
+
+    def admitted(self, peer: Peer, *, eager: bool, now_ms: int) -> None:
+        """Who only read is a member now: what it holds was not asked for until now, and it cannot know that it is."""
+        self.gossip.joined(peer.link, eager=eager)
+        self.pulls.joined(peer.link)
+        peer.stage = "ruling"
+        self._compare(peer, ruling_set, now_ms)
 
     def left(self, link: Link, now_ms: int) -> None:
         """The connection is gone: what it was asked for is asked of others."""
@@ -116,8 +125,9 @@ class Exchange:
                 for events in frame.packed(pushed):
                     self.hands.send(self.hands.peers[link], m.Events(tuple(events)), lane=lane, dropping=True)
         alone = tuple(one.id for one in news.certificates if one.ruling or not one.carried)
-        for peer in self._members():
-            self.certificates.announce(peer, alone)
+        for peer in self.hands.peers.values():
+            if peer.taken is not None:
+                self.certificates.announce(peer, alone)
 
     def _members(self) -> Iterable[Peer]:
         return [peer for peer in self.hands.peers.values() if peer.taken is not None and not peer.reads_only]
@@ -293,10 +303,12 @@ class Exchange:
 
         self.hands.ingest(said.events, (), True, then)
 
-    def _certified(self, peer: Peer) -> None:
-        """The peer's certificates are in: who is a member is known, and ranges make sense."""
-        if peer.stage == "ruling" and not self.sessions.asks(peer.link):
-            self._pull(peer)
+    def _certified(self, peer: Peer, now_ms: int) -> None:
+        """The peer's certificates are in: who is a member is known, and what was waiting for that goes on."""
+        waits = peer.stage == "ruling" or peer.comparing
+        if waits and not self.sessions.asks(peer.link):
+            peer.comparing = False
+            self._next_stage(peer, ruling_set, now_ms)
 
     # -- reconciliation ---------------------------------------------------------------------------------------------
 
@@ -343,7 +355,9 @@ class Exchange:
         else:
             self.certificates.announce(peer, found.have)
             self.certificates.fetch(peer, found.need)
-        if found.over and not (found.which == ruling_set and peer.asked_certificates):
+        if found.which == ruling_set and peer.asked_certificates:
+            peer.comparing = True
+        elif found.over:
             self._next_stage(peer, found.which, now_ms)
 
     def _next_stage(self, peer: Peer, after: Set, now_ms: int) -> None:

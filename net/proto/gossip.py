@@ -55,11 +55,14 @@ class Due:
 
 
 class Gossip:
-    """The links of one node as eager and lazy, and the ids that it met lately."""
+    """The links of one node as eager and lazy, and the ids that it met lately. ``received``: events that came, with
+    repetitions."""
 
     def __init__(self) -> None:
+        self.received = 0
         self.eager: set[Link] = set()
         self.lazy: set[Link] = set()
+        self.readers: set[Link] = set()
         self._met: OrderedDict[bytes, set[Link]] = OrderedDict()
         self._awaited: OrderedDict[bytes, _Awaited] = OrderedDict()
         self._debts: dict[Link, _Debt] = {}
@@ -71,12 +74,18 @@ class Gossip:
 
     def joined(self, link: Link, *, eager: bool) -> None:
         """A link that events may travel on."""
+        self.readers.discard(link)
         (self.eager if eager else self.lazy).add(link)
+
+    def reads(self, link: Link) -> None:
+        """A link to who only reads: it is told of everything, and asks for what it wants."""
+        self.readers.add(link)
 
     def left(self, link: Link) -> None:
         """The link is gone; what it promised is asked of others. (``_met`` may keep it: links have no second life.)"""
         self.eager.discard(link)
         self.lazy.discard(link)
+        self.readers.discard(link)
         self._untold.pop(link, None)
         self._debts.pop(link, None)
         for event_id, awaited in self._awaited.items():
@@ -105,6 +114,7 @@ class Gossip:
         fresh: list[bytes] = []
         needless = False
         for event_id in ids:
+            self.received += 1
             owed = self._pay(link, event_id)
             links = self._met.get(event_id)
             if links is None:
@@ -182,7 +192,7 @@ class Gossip:
         """
         push: dict[Link, list[bytes]] = defaultdict(list)
         whole = self.eager | self.lazy if own else set() if repaired else self.eager
-        told = (self.eager | self.lazy) - whole
+        told = (self.eager | self.lazy | self.readers) - whole
         for event_id in ids:
             holders = self._meet(event_id)
             for link in whole - holders:

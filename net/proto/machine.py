@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from net.proto import frame
 from net.proto import message as m
 from net.proto.announce import Announcer, Ear
@@ -110,6 +112,7 @@ class Machine:
         self.meeting = Meeting(self, me.keys.node_id, self.conduct, draw, ear, ways.announcer)
         self.meeting.bootstrap(ways.bootstrap)
         self._observers = ways.observers
+        self._is_member = ways.is_member
         self._draw = draw
         self._now_ms = now_ms
         self._door = Door(ways.is_member, self._is_graylisted, self._observer_room)
@@ -139,6 +142,8 @@ class Machine:
             case Appended():
                 self.exchange.appended(given, now_ms)
                 self._compare_soon()
+                if any(certificate.ruling for certificate in given.certificates):
+                    self._look_who_is_a_member()
             case Ingested() | Answered():
                 then = self._then.pop(given.token, None)
                 if then is not None:
@@ -307,12 +312,25 @@ class Machine:
         peer.taken = taken
         self._out.append(Admit(peer.link))
         self._out.append(Report("joined", taken.node_id.hex(), peer.address))
-        meshed = len(self.exchange.gossip.eager)
-        others = sum(other.taken is not None for other in self.peers.values())
-        eager = taken.member and (others <= full_mesh_peers or meshed < mesh_peers)
-        self.exchange.joined(peer, eager=eager, now_ms=self._now_ms)
+        self.exchange.joined(peer, eager=taken.member and self._has_room_in_mesh(), now_ms=self._now_ms)
         self.meeting.joined(peer, self._now_ms)
         self._compare_soon()
+
+    def _has_room_in_mesh(self) -> bool:
+        """Whether one more peer may be pushed to."""
+        others = sum(other.taken is not None for other in self.peers.values())
+        return others <= full_mesh_peers or len(self.exchange.gossip.eager) < mesh_peers
+
+    def _look_who_is_a_member(self) -> None:
+        """A membership version came: who is connected may belong to the network now, and may say so."""
+        for peer in list(self.peers.values()):
+            if peer.taken is None or peer.taken.member or not self._is_member(peer.taken.node_id):
+                continue
+            read_only = peer.reads_only
+            peer.taken = replace(peer.taken, member=True)
+            self.meeting.admitted(peer, self._now_ms)
+            if read_only:
+                self.exchange.admitted(peer, eager=self._has_room_in_mesh(), now_ms=self._now_ms)
 
     # -- time -------------------------------------------------------------------------------------------------------
 

@@ -63,6 +63,13 @@ class Meeting:
         if peer.dialled:
             self._hands.send(peer, m.PeersGet())
 
+    def admitted(self, peer: Peer, now_ms: int) -> None:
+        """Who is connected has become a member."""
+        assert peer.taken is not None
+        address = peer.address if peer.dialled else None
+        self.book.joined(peer.taken.node_id, address, now_ms, member=True)
+        self._conduct.member_came(host_of(peer.address))
+
     def left(self, peer: Peer, now_ms: int) -> None:
         """The last connection to a node is gone."""
         assert peer.taken is not None

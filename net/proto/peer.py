@@ -40,6 +40,7 @@ class Peer:
     serving: bool = False
     wanted_certificates: deque[bytes] = field(default_factory=deque)
     asked_certificates: tuple[bytes, ...] = ()
+    comparing: bool = False
     heard_ms: int = 0
     pinged: list[tuple[int, int]] = field(default_factory=list)
     rtt_ms: int | None = None

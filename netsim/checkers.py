@@ -1,0 +1,131 @@
+"""What must hold, whatever is broken (docs/netsim.md §4): looked at with every transaction, and when all is healed.
+
+Each checker says what it found in one sentence and changes nothing. They know which nodes are honest, which no node
+does; what they compare is what nodes hold, never what nodes say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from netsim.disk import Written
+from netsim.node import SimNode
+from wattswarm.kernel import limits
+from wattswarm.kernel.certificate import DecisionCertificate
+from wattswarm.kernel.event import Event
+from wattswarm.kernel.payloads.judge import FinalityVote
+
+ended = ("FINALIZED", "EXPIRED", "STOPPED", "KILLED", "FORKED")
+
+
+class Violation(Exception):
+    """Something that must hold does not."""
+
+
+def _must(holds: bool, what: str) -> None:
+    if not holds:
+        raise Violation(what)
+
+
+class Checkers:
+    """All of them. ``honest``: node ids that obey the protocol; ``safe``: liars are below the fault bound."""
+
+    def __init__(self, honest: Iterable[bytes], *, safe: bool) -> None:
+        self.honest = set(honest)
+        self._safe = safe
+        self._roots: dict[tuple[int, int, int, int], tuple[int, str]] = {}
+        self._places: dict[tuple[bytes, int], bytes] = {}
+        self._votes: dict[tuple[bytes, bytes, int], bytes] = {}
+        self._proofs: dict[tuple[bytes, int], bytes] = {}
+        self._decided: dict[tuple[str, bytes], bytes] = {}
+
+    # -- with every transaction -------------------------------------------------------------------------------------
+
+    def wrote(self, node: SimNode, written: Written) -> None:
+        """One transaction of an honest node's log."""
+        self._same_state(node)
+        for event in written.events:
+            self._one_chain(event)
+            self._one_vote(event)
+        for certificate in written.certificates:
+            if isinstance(certificate, DecisionCertificate):
+                self._one_proof(node, certificate)
+        for stream in written.streams:
+            self._final_is_final(node, stream)
+
+    def _same_state(self, node: SimNode) -> None:
+        head = node.disk.store.head
+        held = head.events, head.events_sum, head.certificates, head.certificates_sum
+        root, who = self._roots.setdefault(held, (head.state_root, node.name))
+        _must(root == head.state_root, f"same set, two states: {node.name} and {who}, {head.events} events")
+
+    def _one_chain(self, event: Event) -> None:
+        if event.author in self.honest:
+            known = self._places.setdefault((event.author, event.author_seq), event.id)
+            _must(known == event.id, f"an honest node forked: {event.author.hex()[:8]} at {event.author_seq}")
+
+    def _one_vote(self, event: Event) -> None:
+        if isinstance(event.payload, FinalityVote) and event.author in self.honest:
+            assert event.task is not None
+            place = event.author, event.task, event.epoch
+            known = self._votes.setdefault(place, event.payload.candidate_hash)
+            same = known == event.payload.candidate_hash
+            _must(same, f"an honest node voted twice: {event.author.hex()[:8]} on {event.task.hex()[:8]}")
+
+    def _one_proof(self, node: SimNode, certificate: DecisionCertificate) -> None:
+        task, epoch = certificate.creation.id, certificate.epoch
+        name = certificate.candidate_hash
+        known = self._proofs.setdefault((task, epoch), name)
+        _must(not self._safe or known == name, f"two proofs for {task.hex()[:8]}, the second met by {node.name}")
+
+    def _final_is_final(self, node: SimNode, stream: bytes) -> None:
+        row = node.disk.store.stream_rows.get(stream)
+        if row is None or row.facts is None or not self._safe:
+            return
+        place = node.name, stream
+        if row.facts.status == "FINALIZED":
+            self._decided.setdefault(place, b"")
+        elif place in self._decided:
+            raise Violation(f"what was final is {row.facts.status}: {stream.hex()[:8]} on {node.name}")
+
+    # -- when all is healed -----------------------------------------------------------------------------------------
+
+    def healed(self, nodes: list[SimNode], tasks: Iterable[bytes]) -> None:
+        """All faults are over, and there was time: honest nodes hold the same, and every task has ended."""
+        first, *others = nodes
+        for node in others:
+            self._level(first, node)
+        for task in tasks:
+            row = first.disk.store.stream_rows.get(task)
+            status = row.facts.status if row is not None and row.facts is not None else "unknown"
+            _must(status in ended, f"task {task.hex()[:8]} is {status} on {first.name}, though all is healed")
+        for node in nodes:
+            self._chains(node)
+            self._bounded(node)
+
+    def _level(self, one: SimNode, other: SimNode) -> None:
+        mine, theirs = one.disk.store.head, other.disk.store.head
+        held = [(head.events, head.events_sum, head.certificates_sum) for head in (mine, theirs)]
+        said = f"{mine.events}+{mine.certificates} and {theirs.events}+{theirs.certificates}"
+        _must(held[0] == held[1], f"{one.name} and {other.name} hold different sets, though all is healed: {said}")
+        _must(mine.state_root == theirs.state_root, f"{one.name} and {other.name} have two roots")
+
+    def _chains(self, node: SimNode) -> None:
+        store = node.disk.store
+        last: dict[bytes, Event] = {}
+        for event in sorted(store.live(), key=lambda event: (event.author, event.author_seq)):
+            before = last.get(event.author)
+            seq, prev = (-1, None) if before is None else (before.author_seq, before.id)
+            whole = (event.author_seq, event.prev) == (seq + 1, prev)
+            _must(whole, f"{node.name} has a chain with a gap: {event.author.hex()[:8]} at {event.author_seq}")
+            last[event.author] = event
+
+    def _bounded(self, node: SimNode) -> None:
+        store = node.disk.store
+        per_author: dict[bytes, int] = {}
+        for parked in store.parked.values():
+            per_author[parked.event.author] = per_author.get(parked.event.author, 0) + 1
+        most = max(per_author.values(), default=0)
+        _must(most <= limits.parked_per_author_max, f"{node.name} keeps {most} parked events of one author")
+        orphans = sum(parked.why == "orphan" for parked in store.parked.values())
+        _must(orphans <= limits.parked_orphans_max, f"{node.name} keeps {orphans} orphans")

@@ -1,0 +1,159 @@
+"""``wattswarm-netsim``: run scenarios, sweep seeds, show a run again, draw a report."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+import click
+from msgspec.structs import replace
+
+from cli import output
+from cli.main import dashes, run
+from cli.options import epilog
+from netsim import scenario as scenarios
+from netsim import sweep as sweeps
+from netsim.scenario import Scenario
+from netsim.world import Outcome, World
+from wattswarm.kernel.refusal import Problem, Refused
+
+last_lines = 40
+
+
+@click.group(
+    context_settings={"token_normalize_func": dashes, "help_option_names": ["-h", "--help"]},
+    epilog=epilog(("wattswarm-netsim run calm-lan",)),
+)
+@click.version_option(package_name="wattswarm")
+def cli() -> None:
+    """Swarms in virtual time: break them in every way, each run reproducible from one number."""
+
+
+@cli.command("list", epilog=epilog(("wattswarm-netsim list",)))
+def listed() -> None:
+    """The scenarios that there are."""
+    found = [scenarios.load(name) for name in scenarios.names()]
+    output.table(("scenario", "nodes", "size", "what"), [(s.name, str(s.nodes), s.size, s.about) for s in found])
+
+
+def _chosen(name: str, nodes: int | None) -> Scenario:
+    scenario = scenarios.load(name)
+    if nodes is None:
+        return scenario
+    if not 1 <= nodes <= scenarios.nodes_max:
+        found = Problem("nodes", str(nodes), f"1 to {scenarios.nodes_max}")
+        raise Refused("nodes", "so many nodes cannot be simulated", (found,))
+    return replace(scenario, nodes=nodes)
+
+
+@cli.command("run", epilog=epilog(("wattswarm-netsim run calm-lan --seed 7",)))
+@click.argument("scenario")
+@click.option("--seed", type=click.IntRange(0), default=1, help="the number that makes the run [1]")
+@click.option("--nodes", type=int, help="another number of nodes than the scenario's")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="write the run down, for report and replay"
+)
+@click.option("--trace", type=click.File("w"), help="write every line of the trace")
+def one(scenario: str, seed: int, nodes: int | None, out: Path | None, trace: TextIO | None) -> int:
+    """Run one scenario (a name of `list`, or a TOML file) with one seed."""
+    chosen = _chosen(scenario, nodes)
+    began = time.monotonic()
+    world = World(chosen, seed, trace)
+    whole_ms = round((chosen.seconds + chosen.settle_s) * 1000)
+    with output.progress(f"{chosen.name} seed {seed}", whole_ms) as bar:
+        outcome = world.run(lambda done, _whole: bar(done))
+    _tell(outcome, time.monotonic() - began)
+    if out is not None:
+        sweeps.record(chosen, outcome, out)
+    if outcome.fault:
+        _tell_fault(outcome, sweeps.again(scenario, seed, nodes))
+    return 1 if outcome.fault else 0
+
+
+def _tell(outcome: Outcome, wall_s: float) -> None:
+    figures, virtual_s = outcome.figures, outcome.virtual_ms / 1000
+    output.fields(
+        {
+            "scenario": f"{outcome.scenario}, seed {outcome.seed}",
+            "held": click.style("everything", fg="green") if not outcome.fault else click.style("not all", fg="red"),
+            "time": f"{virtual_s:.0f} s in {wall_s:.1f} s, {virtual_s / wall_s:.0f} times real time",
+            "events": f"{outcome.events} on {figures['nodes']} nodes, {outcome.tasks} tasks",
+            "delivery": _ms(figures["delivery_ms"]),
+            "finality": _ms(figures["finality_ms"]),
+            "copies": f"{figures['copies']} of an event that a node received",
+            "bytes": f"{figures['bytes_per_node']} a node",
+            "trace": outcome.digest,
+        }
+    )
+
+
+def _ms(found: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value} ms" for name, value in found.items()) or "none"
+
+
+def _tell_fault(outcome: Outcome, again: str) -> None:
+    for line in outcome.last[-last_lines:]:
+        output.note(line)
+    output.note(click.style(f"FAILED {outcome.fault}", fg="red"))
+    output.note(f"again: {again}")
+
+
+@cli.command("sweep", epilog=epilog(("wattswarm-netsim sweep calm-lan --seeds 1..2 --jobs 1",)))
+@click.argument("scenario")
+@click.option("--seeds", default="1..20", help="A..B, both counted [1..20]")
+@click.option("--jobs", type=click.IntRange(1, sweeps.jobs_max), default=2, help="processes [2]")
+@click.option("--nodes", type=int, help="another number of nodes than the scenario's")
+def swept(scenario: str, seeds: str, jobs: int, nodes: int | None) -> int:
+    """Run many seeds of a scenario; `small` and `big` stand for all scenarios of that size."""
+    names = [name for name in scenarios.names() if scenario in (name, scenarios.load(name).size)] or [scenario]
+    wanted = sweeps.seeds_of(seeds)
+    failed = 0
+    for name in names:
+        chosen, faults, began = _chosen(name, nodes), 0, time.monotonic()
+        with output.progress(name, len(wanted)) as bar:
+            for count, outcome in enumerate(sweeps.sweep(chosen, wanted, jobs), 1):
+                bar(count)
+                if outcome.fault:
+                    faults += 1
+                    output.note(f"FAILED {outcome.fault}\nagain: {sweeps.again(name, outcome.seed, nodes)}")
+        passed = f"{len(wanted) - faults} passed, {faults} failed"
+        click.echo(f"{name}: {passed} in {time.monotonic() - began:.0f} s")
+        sys.stdout.flush()
+        failed += faults
+    return 1 if failed else 0
+
+
+@cli.command("replay", epilog=epilog(("wattswarm-netsim replay run.json",)))
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def replayed(file: Path) -> int:
+    """Run again what `run --out` wrote down, and say whether the same happened."""
+    recorded = sweeps.read_record(file)
+    outcome = World(recorded.scenario, recorded.seed).run()
+    same = outcome.digest == recorded.digest
+    click.echo(
+        f"the same trace, {outcome.digest}" if same else f"another trace: {outcome.digest}, not {recorded.digest}"
+    )
+    click.echo(outcome.fault or "everything held")
+    return 0 if same else 1
+
+
+@cli.command("report", epilog=epilog(("wattswarm-netsim report run.json --html report.html",)))
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), required=True, help="the page to write")
+def reported(file: Path, html: Path) -> None:
+    """Draw a recorded run: one page, a PNG of each plot and the numbers beside it."""
+    from netsim.report import write  # noqa: PLC0415 - only a report needs the plotting library
+
+    for written in write(sweeps.read_record(file), html):
+        click.echo(str(written))
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(lambda: cli(standalone_mode=False)))
+
+
+if __name__ == "__main__":
+    main()

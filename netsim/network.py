@@ -1,0 +1,242 @@
+"""The wires between simulated hosts: latency, loss, bandwidth, cuts, and datagrams that get lost, doubled, reordered.
+
+A connection is what a node has over TCP: frames come whole and in order or not at all, so a lost packet is a frame
+that comes later (and all after it), by the time-outs that TCP would need. A silent cut holds what is under way until
+it heals or an end gives up; nobody is told. Datagrams have no such luck. Nodes are only ends that frames are handed to.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from msgspec import Struct
+
+from net.proto import values as v
+from net.proto.lanes import Lanes
+from netsim.clock import Timeline
+
+resend_ms = 200
+"""TCP's smallest time-out; it doubles with every packet that is lost in a row (RFC 6298)."""
+resends_max = 8
+dial_ms_max = 10_000
+
+
+class LinkTerms(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a path between two hosts is like. ``latency_ms``: least and most, one way; ``loss``: share of packets.
+
+    ``duplicates``, ``reorders``: shares of datagrams. ``bytes_per_ms``: of one direction of one connection; 0: no
+    bound.
+    """
+
+    latency_ms: tuple[int, int] = (1, 3)
+    loss: float = 0.0
+    duplicates: float = 0.0
+    reorders: float = 0.0
+    bytes_per_ms: int = 0
+
+
+class Host(Protocol):
+    """A node as the network sees it. ``name`` orders hosts; ``up``: somebody listens there."""
+
+    name: str
+    address: str
+    node_id: bytes
+    up: bool
+
+    def feed(self, given: v.Input) -> None: ...
+    def next_link(self) -> int: ...
+
+
+@dataclass(slots=True, eq=False)
+class End:
+    """One end of a connection: what waits to be sent there, and who is at the other."""
+
+    host: Host
+    link: int
+    lanes: Lanes = field(default_factory=Lanes)
+    other: End | None = None
+    open: bool = True
+    ending: bool = False
+    busy: bool = False
+    clear_ms: int = 0
+    held: list[v.Input] = field(default_factory=list)
+
+
+class Network:
+    """All connections and datagrams of one run. ``draw``: the run's, for everything that chance decides here."""
+
+    def __init__(self, timeline: Timeline, draw: random.Random, terms: LinkTerms) -> None:
+        self._timeline = timeline
+        self._draw = draw
+        self.terms = terms
+        self.hosts: dict[str, Host] = {}
+        self._ends: dict[tuple[str, int], End] = {}
+        self._cuts: Counter[tuple[str, str]] = Counter()
+        self.frames = 0
+        self.bytes: Counter[str] = Counter()
+
+    # -- cuts -------------------------------------------------------------------------------------------------------
+
+    def cut(self, sources: Iterable[str], targets: Iterable[str]) -> None:
+        """Nothing of any source reaches any target from now on. Cuts add up; each is healed by itself."""
+        self._cuts.update((one, other) for one in sources for other in targets if one != other)
+
+    def heal(self, sources: Iterable[str], targets: Iterable[str]) -> None:
+        """Take back one ``cut``: what was held comes through."""
+        self._cuts.subtract((one, other) for one in sources for other in targets if one != other)
+        self._cuts = +self._cuts
+        for end in list(self._ends.values()):
+            if end.held and not self._is_cut(end):
+                held, end.held = end.held, []
+                for given in held:
+                    self._carry(end, given, self._latency())
+
+    def reset(self, names: Iterable[str]) -> None:
+        """Every connection of these hosts breaks, and both ends are told."""
+        chosen = set(names)
+        for (name, _), end in list(self._ends.items()):
+            if name in chosen and end.open:
+                assert end.other is not None
+                self._gone(end, tell=True)
+                self._gone(end.other, tell=True)
+
+    def _is_cut(self, end: End) -> bool:
+        assert end.other is not None
+        return (end.host.name, end.other.host.name) in self._cuts
+
+    # -- connections ------------------------------------------------------------------------------------------------
+
+    def dial(self, caller: Host, address: str, node_id: bytes | None) -> None:
+        """Connect, or tell the caller in the end that it failed."""
+        target = next((host for host in self.hosts.values() if host.address == address), None)
+        names = (caller.name, target.name if target else "")
+        if target is None or not target.up or target is caller:
+            self._timeline.after(2 * self._latency(), lambda: self._no_answer(caller, address))
+        elif names in self._cuts or names[::-1] in self._cuts:
+            self._timeline.after(dial_ms_max, lambda: self._no_answer(caller, address))
+        else:
+            self._timeline.after(3 * self._latency(), lambda: self._answer(caller, address, target, node_id))
+
+    def _no_answer(self, caller: Host, address: str) -> None:
+        if caller.up:
+            caller.feed(v.DialFailed(address))
+
+    def _answer(self, caller: Host, address: str, target: Host, node_id: bytes | None) -> None:
+        if not (caller.up and target.up) or node_id not in (None, target.node_id):
+            return self._no_answer(caller, address)
+        here, there = End(caller, caller.next_link()), End(target, target.next_link())
+        here.other, there.other = there, here
+        self._ends[caller.name, here.link] = here
+        self._ends[target.name, there.link] = there
+        caller.feed(v.Opened(here.link, address, target.node_id))
+        if there.open:
+            target.feed(v.Opened(there.link, caller.address, None))
+        return None
+
+    def send(self, host: Host, link: int, lane: int, frame: bytes, dropping: bool) -> None:
+        """Put a frame into a lane of a connection, as ``net.io`` does."""
+        end = self._ends.get((host.name, link))
+        if end is None or end.ending:
+            return
+        if not end.lanes.put(lane, frame, dropping=dropping):
+            end.ending = True
+        self._pump(end)
+
+    def close(self, host: Host, link: int) -> None:
+        """End a connection when what waits is out."""
+        end = self._ends.get((host.name, link))
+        if end is not None:
+            end.ending = True
+            self._pump(end)
+
+    def crash(self, host: Host) -> None:
+        """The host's process is gone: its kernel resets what it can reach, and nobody here is told."""
+        for (name, _), end in list(self._ends.items()):
+            if name == host.name:
+                self._carry(end, None, self._latency())
+                self._gone(end, tell=False)
+
+    def _pump(self, end: End) -> None:
+        while not end.busy:
+            frame = end.lanes.take()
+            if frame is None:
+                if end.ending and end.open:
+                    self._carry(end, None, self._latency())
+                    self._gone(end, tell=True)
+                return
+            self.frames += 1
+            self.bytes[end.host.name] += len(frame)
+            assert end.other is not None
+            rate = self.terms.bytes_per_ms
+            sending_ms = len(frame) // rate if rate else 0
+            self._carry(end, v.Received(end.other.link, frame), sending_ms + self._latency() + self._resent_ms())
+            if sending_ms:
+                end.busy = True
+                self._timeline.after(sending_ms, lambda: self._sent(end))
+
+    def _sent(self, end: End) -> None:
+        end.busy = False
+        self._pump(end)
+
+    def _carry(self, end: End, given: v.Input | None, delay_ms: int) -> None:
+        """Bring something to the other end, after all that went before it. None: the end of the connection."""
+        other = end.other
+        assert other is not None
+        given = v.Closed(other.link) if given is None else given
+        if self._is_cut(end):
+            end.held.append(given)
+            return
+        end.clear_ms = max(end.clear_ms, self._timeline.now_ms + delay_ms)
+        self._timeline.at(end.clear_ms, lambda: self._arrive(end, other, given))
+
+    def _arrive(self, end: End, other: End, given: v.Input) -> None:
+        if self._is_cut(end):
+            end.held.append(given)
+        elif other.open and isinstance(given, v.Closed):
+            self._gone(other, tell=True)
+        elif other.open:
+            other.host.feed(given)
+
+    def _gone(self, end: End, *, tell: bool) -> None:
+        if end.open:
+            end.open = False
+            del self._ends[end.host.name, end.link]
+            if tell and end.host.up:
+                end.host.feed(v.Closed(end.link))
+
+    # -- datagrams --------------------------------------------------------------------------------------------------
+
+    def shout(self, host: Host, data: bytes) -> None:
+        """A datagram to every host that is not cut off."""
+        for other in list(self.hosts.values()):
+            if other is host or (host.name, other.name) in self._cuts:
+                continue
+            copies = 0 if self._chance(self.terms.loss) else 2 if self._chance(self.terms.duplicates) else 1
+            for _ in range(copies):
+                late_ms = 50 * self._draw.random() if self._chance(self.terms.reorders) else 0
+                self._timeline.after(self._latency() + int(late_ms), self._hearing(other, host, data))
+
+    def _hearing(self, other: Host, host: Host, data: bytes) -> Callable[[], None]:
+        return lambda: other.feed(v.Heard(host.address.rpartition(":")[0], data)) if other.up else None
+
+    # -- chance -----------------------------------------------------------------------------------------------------
+
+    def _latency(self) -> int:
+        least, most = self.terms.latency_ms
+        return least + self._draw.randrange(most - least + 1)
+
+    def _chance(self, share: float) -> bool:
+        return share > 0 and self._draw.random() < share
+
+    def _resent_ms(self) -> int:
+        """How much later a frame comes because packets of it were lost."""
+        late_ms = 0
+        for times in range(resends_max):
+            if not self._chance(self.terms.loss):
+                break
+            late_ms += resend_ms << times
+        return late_ms

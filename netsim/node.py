@@ -1,0 +1,395 @@
+"""One simulated node: the machine, the log and the autopilot that daemons run, on a disk that outlives the process.
+
+What ``net.io`` does over sockets and Postgres is done here over virtual time: answers and transactions take as long as
+the scenario's database does, and what came meanwhile is stored together. ``Watcher`` sees every transaction.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from msgspec import Struct
+
+from net.proto import values as v
+from net.proto.announce import Announcer
+from net.proto.handshake import Me
+from net.proto.items import Items
+from net.proto.machine import Machine, Ways
+from net.proto.message import Wire
+from netsim.clock import Timeline
+from netsim.council import Council
+from netsim.disk import Disk, Written, at_once
+from netsim.network import Network as Wires
+from netsim.pilot import ExecutorTerms, Pilot
+from sel.authoring import Author, Request, author_batch
+from sel.ingest import Knowledge, Taken, take_in
+from sel.log import TaskRecord, task_record
+from sel.store import Txn
+from wattswarm.kernel.bundle import make_bundle
+from wattswarm.kernel.certificate import Certificate, NotYetKnown, parse_certificate
+from wattswarm.kernel.event import Draft, Event, checked
+from wattswarm.kernel.genesis import Genesis
+from wattswarm.kernel.identity import Keypair
+from wattswarm.kernel.membership import Network
+from wattswarm.kernel.payloads.judge import DecisionFinalized
+from wattswarm.kernel.refusal import Malformed, Refused
+from wattswarm.shared_log import decision_of, fate_of, known_of, standing_of
+
+intake_events_max = 1_024
+port = 7_700
+
+
+class DatabaseTerms(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a node's database is like. ``commit_ms``, ``read_ms``: least and most that one takes."""
+
+    commit_ms: tuple[int, int] = (1, 4)
+    read_ms: tuple[int, int] = (0, 1)
+
+
+class Decoder:
+    """Bytes to checked events, once for all nodes of a run: decoding and verifying are the same everywhere."""
+
+    def __init__(self, network_id: bytes) -> None:
+        self._network_id = network_id
+        self._known: dict[Wire, Event | None] = {}
+
+    def event(self, wire: Wire) -> Event | None:
+        """The event of received bytes; None if its form or signature is bad."""
+        wire = (wire[0], wire[1])
+        if wire not in self._known:
+            try:
+                self._known[wire] = checked(*wire, self._network_id)
+            except Malformed:
+                self._known[wire] = None
+        return self._known[wire]
+
+
+class Watcher(Protocol):
+    """Who looks on."""
+
+    def wrote(self, node: SimNode, written: Written) -> None: ...
+    def tell(self, who: str, what: str, detail: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all nodes of a run share."""
+
+    timeline: Timeline
+    wires: Wires
+    genesis: Genesis
+    decoder: Decoder
+    watcher: Watcher
+    database: DatabaseTerms = field(default_factory=DatabaseTerms)
+    executor: ExecutorTerms = field(default_factory=ExecutorTerms)
+    observers: int = 0
+
+
+class SimNode:
+    """A host and the process on it. ``skew_ms``: its clock less the true one. Not running until ``start``."""
+
+    def __init__(
+        self, around: Surroundings, name: str, keys: Keypair, seed: str, bootstrap: Sequence[str], *, udp: bool
+    ) -> None:
+        self.around, self.name, self.keys = around, name, keys
+        self.node_id = keys.node_id
+        number = len(around.wires.hosts) + 1
+        self.address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}:{port}"
+        self.up = False
+        self.honest = True
+        self.takes_part = True
+        self.skew_ms = 0
+        self.disk = Disk()
+        self.boots = 0
+        self.machine: Machine
+        self.bootstrap, self.udp = tuple(bootstrap), udp
+        self._seed = seed
+        self._links = 0
+        self._life = 0
+        self._stalled: list[v.Input] | None = None
+        self.pilot: Pilot | None = None
+        self.council: Council | None = None
+        self.knowledge = Knowledge(Network.of(around.genesis))
+        around.wires.hosts[name] = self
+
+    # -- the process ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin on what the disk holds."""
+        self.boots += 1
+        self._life += 1
+        self.up, self._stalled = True, None
+        self.knowledge = Knowledge(Network.of(self.around.genesis))
+        at_once(self.disk.store.read(self.knowledge.refresh))
+        self.draw = random.Random(f"{self._seed} {self.name} {self.boots}")
+        self._intake: deque[v.Ingest] = deque()
+        self._storing = False
+        self._wake_ms: int | None = None
+        me = Me(self.keys, self.network.network_id, self.clock(), (self.address,))
+        announcer = Announcer(self.keys, self.network.network_id, port, me.boot_id) if self.udp else None
+        ways = Ways(me, self._knows, self.around.observers, self.bootstrap, announcer)
+        self.machine = Machine(ways, self._stock(), self.draw, self.clock())
+        if self.takes_part:
+            self.council = Council(self, self.around.timeline)
+            self.pilot = Pilot(self, self.around.timeline, self.draw, self.around.executor)
+        self.tell("start", f"boot {self.boots}")
+        self.feed(v.Woke())
+
+    def crash(self) -> None:
+        """The process is gone, with all that was not on disk."""
+        if self.up:
+            self.tell("crash", "")
+            self.up = False
+            self._life += 1
+            if self.pilot is not None and self.council is not None:
+                self.pilot.stop()
+                self.council.stop()
+                self.pilot = self.council = None
+            self.around.wires.crash(self)
+
+    def lose_log(self) -> None:
+        """The disk is new; only the key is left."""
+        self.disk = Disk()
+        self.disk.guard.foreign = True
+
+    def stall(self) -> None:
+        """The process stands still; its kernel goes on taking what comes."""
+        if self.up and self._stalled is None:
+            self._stalled = []
+
+    def resume(self) -> None:
+        """It goes on, with all that came meanwhile."""
+        if self._stalled is not None:
+            waited, self._stalled = self._stalled, None
+            for given in waited:
+                if self.up:
+                    self.feed(given)
+
+    def _later(self, delay_ms: int, what: Callable[[], None]) -> None:
+        """Something of this process: with it, it is gone."""
+        life = self._life
+
+        def then() -> None:
+            if self._life == life:
+                what()
+
+        self.around.timeline.after(delay_ms, then)
+
+    def clock(self) -> int:
+        """This host's clock."""
+        return self.around.timeline.now_ms + self.skew_ms
+
+    def next_link(self) -> int:
+        """A number for a connection, never used before."""
+        self._links += 1
+        return self._links
+
+    def tell(self, what: str, detail: str) -> None:
+        """Say something for the trace."""
+        self.around.watcher.tell(self.name, what, detail)
+
+    def _knows(self, node_id: bytes) -> bool:
+        return self.network.knows_author(node_id)
+
+    # -- the machine ------------------------------------------------------------------------------------------------
+
+    def feed(self, given: v.Input) -> None:
+        """One input, and what follows from it at once."""
+        if self._stalled is not None:
+            self._stalled.append(given)
+            return
+        for output in self.machine.handle(given, self.clock()):
+            self.perform(output)
+
+    def perform(self, output: v.Output) -> None:
+        """Do what the machine says."""
+        wires = self.around.wires
+        match output:
+            case v.Send(link, lane, frame, dropping):
+                wires.send(self, link, lane, frame, dropping)
+            case v.Close(link):
+                wires.close(self, link)
+            case v.Ingest():
+                self._intake.append(output)
+                if not self._storing:
+                    self._storing = True
+                    self._later(self._drawn(self.around.database.commit_ms), self._store)
+            case v.Ask(token, question):
+                answered = partial(self._answer, token, question)
+                self._later(self._drawn(self.around.database.read_ms), answered)
+            case v.Wake(at_ms):
+                self._wake_ms = at_ms
+                self._later(max(0, at_ms - self.clock()), partial(self._woke, at_ms))
+            case v.Dial(address, node_id):
+                wires.dial(self, address, node_id)
+            case v.Shout(data):
+                wires.shout(self, data)
+            case v.Report(what, about, detail):
+                self.tell(what, f"{about[:24]} {detail}".rstrip())
+
+    def _woke(self, at_ms: int) -> None:
+        if self._wake_ms == at_ms:
+            self._wake_ms = None
+            self.feed(v.Woke())
+
+    def _drawn(self, span_ms: tuple[int, int]) -> int:
+        least, most = span_ms
+        return least + self.draw.randrange(most - least + 1)
+
+    # -- the log, as the network sees it ----------------------------------------------------------------------------
+
+    @property
+    def network(self) -> Network:
+        """Genesis and every membership version known here."""
+        return self.knowledge.network
+
+    def _stock(self) -> v.Stock:
+        store = self.disk.store
+        ruling = [one.id for one in store.certificates.values() if one.kind == "membership"]
+        decisions = [one.id for one in store.certificates.values() if one.kind == "decision"]
+        live = Items((event.created_at // 1000, event.id) for event in store.live())
+        rows = store.chain_rows.items()
+        heads = {author: (row.head.seq, row.head.id) for author, row in rows if row.head.id is not None}
+        return v.Stock(live, [*ruling, *store.live_forks.values()], decisions, heads, standing_of(store.head))
+
+    def _store(self) -> None:
+        """Store what came, several peers' at a time."""
+        self._storing = False
+        batch: list[v.Ingest] = []
+        size = 0
+        while self._intake and (not batch or size < intake_events_max):
+            batch.append(self._intake.popleft())
+            size += len(batch[-1].events)
+        if self._intake:
+            self._storing = True
+            self._later(self._drawn(self.around.database.commit_ms), self._store)
+        for asked in (False, True):
+            some = [given for given in batch if given.asked == asked]
+            if some:
+                self._store_some(some, asked)
+
+    def _store_some(self, batch: Sequence[v.Ingest], asked: bool) -> None:
+        decoder = self.around.decoder
+        parsed = [decoder.event(wire) for given in batch for wire in given.events]
+        sound: list[Certificate] = []
+        wires = [wire for given in batch for wire in given.certificates]
+        for wire in wires:
+            try:
+                sound.append(parse_certificate(wire, self.network))
+            except Refused:
+                continue
+        taken = self._transact([event for event in parsed if event is not None], sound, asked)
+        waiting = sum(isinstance(refusal, NotYetKnown) for refusal in taken.refusals.values())
+        bad = len(wires) - len(sound) + len(taken.refusals) - waiting
+        at = 0
+        for given in batch:
+            events = parsed[at : at + len(given.events)]
+            at += len(given.events)
+            fates = [
+                v.Fate(b"", "bad") if event is None else fate_of(event, taken.outcomes[event.id]) for event in events
+            ]
+            certified = bool(given.certificates)
+            self.feed(v.Ingested(given.token, fates, bad * certified, waiting * certified))
+
+    def _transact(self, events: Sequence[Event], certificates: Sequence[Certificate], asked: bool) -> Taken:
+        async def work(txn: Txn) -> Taken:
+            return await take_in(txn, self.knowledge, events, certificates, self.clock())
+
+        taken = at_once(self.disk.store.transact(work))
+        self._spread(own=False, asked=asked)
+        return taken
+
+    def _spread(self, *, own: bool, asked: bool) -> None:
+        """Tell the machine, the autopilot and whoever watches what the last transaction wrote."""
+        written = self.disk.store.took()
+        self.around.watcher.wrote(self, written)
+        rows = self.disk.store.chain_rows
+        heads: dict[bytes, v.Head | None] = {}
+        for author in sorted(written.authors):
+            head = rows[author].head
+            heads[author] = None if head.id is None else (head.seq, head.id)
+        carried = {decision_of(event) for event in written.events if isinstance(event.payload, DecisionFinalized)}
+        news = v.Appended(
+            [known_of(event) for event in written.events],
+            [(event.created_at // 1000, event.id) for event in written.void],
+            [
+                v.CertificateKnown(one.id, one.kind != "decision", one.wire(), one.id in carried)
+                for one in written.certificates
+            ],
+            written.idle,
+            heads,
+            standing_of(self.disk.store.head),
+            own,
+            asked,
+        )
+        self.feed(news)
+        if self.pilot is not None and self.council is not None:
+            if written.everything or self.network.network_id in written.streams:
+                self.council.heard()
+            if written.everything:
+                self.pilot.look_everywhere()
+            for stream in written.streams:
+                if not own:
+                    self.pilot.heard(stream)
+
+    def _answer(self, token: int, question: v.Question) -> None:
+        self.feed(v.Answered(token, self.answer(question)))
+
+    def answer(self, question: v.Question) -> object:
+        """What the log says."""
+        store = self.disk.store
+        match question:
+            case v.Lacking(ids):
+                return [one for one in ids if one not in store.number]
+            case v.EventsOf(ids):
+                return [tuple(store.events[store.number[one] - 1].wire) for one in ids if one in store.number]
+            case v.Span(author, first, last, most):
+                row = store.chain_rows.get(author)
+                end = min(last, first + most - 1, row.head.seq if row is not None else -1)
+                found = (store.places[author, seq] for seq in range(first, end + 1))
+                return [tuple(store.events[store.number[one] - 1].wire) for one in found]
+            case v.CertificatesOf(ids):
+                return [store.certificates[one].wire() for one in ids if one in store.certificates]
+            case v.BundleOf(task, epoch):
+                return self._bundle(task, epoch)
+
+    def _bundle(self, task: bytes, epoch: int) -> bytes | None:
+        record = self.record(task)
+        found = [] if record is None else [one for one in record.certificates if one.epoch == epoch]
+        return make_bundle(self.around.genesis, [], found[0]) if len(found) == 1 else None
+
+    # -- the log, as the autopilot sees it --------------------------------------------------------------------------
+
+    def may_author(self) -> bool:
+        """Whether the guard lets this node author."""
+        return not self.disk.guard.foreign
+
+    def record(self, task: bytes) -> TaskRecord | None:
+        """A task's fold and events."""
+        found = at_once(self.disk.store.record(task))
+        return None if found is None or found.row.state is None else task_record(found, self.knowledge)
+
+    def author(self, drafts: Sequence[Draft]) -> list[Event]:
+        """Sign and append, all or none. Raises ``Refused``."""
+        request = Request(drafts)
+        author = Author(self.keys, self.disk.guard, self.clock)
+        at_once(author_batch(self.disk.store, self.knowledge, author, [request]))
+        if isinstance(request.result, Refused):
+            raise request.result
+        assert request.result is not None
+        self._spread(own=True, asked=False)
+        return request.result
+
+    def open_tasks(self) -> list[bytes]:
+        """Every open task, oldest first."""
+        return [task for task in self.disk.store.stream_rows if self.is_open(task)]
+
+    def is_open(self, task: bytes) -> bool:
+        """Whether there may be something to do for a task."""
+        row = self.disk.store.stream_rows.get(task)
+        return row is not None and row.facts is not None and row.facts.status in ("OPEN", "SUSPENDED")

@@ -1,0 +1,101 @@
+"""A scenario: what a swarm is like, what it works on, what goes wrong, and what must hold (docs/netsim.md §3).
+
+TOML in, frozen values out; an unknown key or a wrong type is refused with its path. Times are seconds of virtual time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from netsim.network import LinkTerms
+from netsim.node import DatabaseTerms
+from netsim.pilot import ExecutorTerms
+from wattswarm.kernel.refusal import Problem, Refused
+
+folder = Path(__file__).parent / "scenarios"
+nodes_max = 1_000
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=0, le=100_000)]
+Seconds = Annotated[float, Meta(ge=0, le=10_000_000)]
+LiarKind = Literal["twin", "withholder", "braggart", "spammer", "backdater", "stranger"]
+"""What a node that lies does: two processes with one key (equivocates, votes twice); serves nothing of others; claims
+chains that it does not have; floods within and beyond its budgets; creates old tasks; is no member and floods."""
+FaultKind = Literal[
+    "partition", "one_way", "reset", "crash", "wipe", "restore", "stall", "skew", "eclipse", "churn"
+]  # fmt: skip
+
+
+class Load(Struct, frozen=True, forbid_unknown_fields=True):
+    """What honest members author. ``tasks_per_s``: in all; ``notes_per_s``: small events of each node."""
+
+    tasks_per_s: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
+    tasks_max: Count = 100_000
+    quorum: Annotated[int, Meta(ge=1)] = 2
+    verifiers: Annotated[int, Meta(ge=1)] = 2
+    expiry_s: Seconds = 60
+    notes_per_s: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
+    history: Count = 0
+
+
+class Fault(Struct, frozen=True, forbid_unknown_fields=True):
+    """Something that goes wrong: about ``every_s`` from ``after_s`` on, ``for_s`` long, with a ``share`` of the nodes.
+
+    ``every_s`` 0: once. ``skew_s``: how far clocks go wrong at the most, either way.
+    """
+
+    kind: FaultKind
+    after_s: Seconds = 1
+    every_s: Seconds = 0
+    for_s: Seconds = 5
+    share: Share = 0.5
+    skew_s: Seconds = 0
+
+
+class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
+    """A whole run: ``seconds`` of load and faults, then everything heals, and ``settle_s`` to come to rest.
+
+    ``finalizers``: how many members decide, 0 for all. ``late``: nodes that begin only when the load is over.
+    ``spares``: nodes beside them that are no members at first; they read along, and may become members.
+    ``size``: small scenarios are swept often, big ones seldom.
+    """
+
+    name: str
+    about: str
+    size: Literal["small", "big"] = "small"
+    nodes: Annotated[int, Meta(ge=1, le=nodes_max)] = 4
+    finalizers: Count = 0
+    late: Count = 0
+    spares: Count = 0
+    seconds: Seconds = 20
+    settle_s: Seconds = 180
+    udp: bool = True
+    bootstrap: Count = 1
+    link: LinkTerms = LinkTerms()
+    database: DatabaseTerms = DatabaseTerms()
+    executor: ExecutorTerms = ExecutorTerms()
+    load: Load = Load()
+    faults: tuple[Fault, ...] = ()
+    liars: Mapping[LiarKind, Count] = field(default_factory=dict)
+
+
+def load(name: str) -> Scenario:
+    """A scenario by its name, or by the path of a TOML file. Raises ``Refused`` saying what is wrong with it."""
+    path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=Scenario)
+    except FileNotFoundError:
+        known = ", ".join(sorted(one.stem for one in folder.glob("*.toml")))
+        found = Problem("scenario", name, f"a path that ends in .toml, or one of: {known}")
+        raise Refused("scenario", "there is no such scenario", (found,)) from None
+    except (msgspec.DecodeError, OSError) as error:
+        raise Refused("scenario", f"{path}: {error}") from None
+
+
+def names() -> list[str]:
+    """The scenarios that come with the program."""
+    return sorted(path.stem for path in folder.glob("*.toml"))

@@ -1,0 +1,91 @@
+"""Many seeds of a scenario, on several processes: which failed, and how to see each again (docs/netsim.md §2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
+from multiprocessing import get_context
+from pathlib import Path
+
+import msgspec
+
+from netsim.scenario import Scenario
+from netsim.world import Outcome, World
+from wattswarm.kernel.refusal import Problem, Refused
+
+jobs_max = 64
+
+
+def run_one(scenario: Scenario, seed: int) -> Outcome:
+    """One seed, in this process."""
+    return World(scenario, seed).run()
+
+
+def sweep(scenario: Scenario, seeds: Iterable[int], jobs: int) -> Iterator[Outcome]:
+    """Every seed's outcome, as they come."""
+    assert 1 <= jobs <= jobs_max
+    if jobs == 1:
+        yield from (run_one(scenario, seed) for seed in seeds)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(run_one, scenario, seed) for seed in seeds]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def again(name: str, seed: int, nodes: int | None = None) -> str:
+    """The command that shows a run again."""
+    return f"wattswarm-netsim run {name} --seed {seed}" + (f" --nodes {nodes}" if nodes else "")
+
+
+def seeds_of(text: str) -> range:
+    """``A..B``, both ends counted, or one number. Raises ``Refused``."""
+    first, dots, last = text.partition("..")
+    with suppress(ValueError):
+        found = range(int(first), int(last if dots else first) + 1)
+        if found and found.start >= 0:
+            return found
+    raise Refused("seeds", "these are no seeds", (Problem("seeds", text, "A..B with 0 ≤ A ≤ B, or one number"),))
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """A run as a file: what made it, what became of it, and its figures."""
+
+    scenario: Scenario
+    seed: int
+    fault: str
+    digest: str
+    virtual_ms: int
+    events: int
+    tasks: int
+    figures: dict[str, object]
+    last: list[str]
+
+
+def record(scenario: Scenario, outcome: Outcome, path: Path) -> None:
+    """Write a run down."""
+    said = Recorded(
+        scenario,
+        outcome.seed,
+        outcome.fault,
+        outcome.digest,
+        outcome.virtual_ms,
+        outcome.events,
+        outcome.tasks,
+        outcome.figures,
+        outcome.last,
+    )
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(said)))
+
+
+def read_record(path: Path) -> Recorded:
+    """A run that was written down. Raises ``Refused``."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Recorded)
+    except (OSError, msgspec.DecodeError) as error:
+        raise Refused("record", f"{path} is no recorded run: {error}") from None

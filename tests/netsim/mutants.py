@@ -1,0 +1,93 @@
+"""Defects to plant: each takes one promise of the protocol away, as a careless change might. Undone with the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from net.proto.certificates import Certificates
+from net.proto.exchange import Exchange
+from netsim.node import SimNode
+from sel import memory
+from sel.admission import Admission
+from sel.projector import Projector
+from wattswarm.kernel import stream
+from wattswarm.kernel.certificate import ForkCertificate
+from wattswarm.kernel.event import Event
+from wattswarm.kernel.membership import Membership, Network
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def drop_forks(patch: pytest.MonkeyPatch) -> None:
+    """Of two events at one place, the one that came first stays, and nobody is told."""
+    real = Admission.take_certificate
+
+    async def take(self: Admission, certificate: Any) -> Any:
+        return None if isinstance(certificate, ForkCertificate) else await real(self, certificate)
+
+    patch.setattr(Admission, "take_certificate", take)
+
+
+def half_decides(patch: pytest.MonkeyPatch) -> None:
+    """Half of the finalizers make a proof."""
+    patch.setattr(Membership, "finality_threshold", property(lambda self: len(self.having("finalizer")) // 2))
+
+
+def forget_votes(patch: pytest.MonkeyPatch) -> None:
+    """A node that starts does not know what it has signed."""
+    real = SimNode.start
+
+    def start(self: SimNode) -> None:
+        self.disk.store.votes.clear()
+        real(self)
+
+    patch.setattr(SimNode, "start", start)
+
+
+def skip_comparison(patch: pytest.MonkeyPatch) -> None:
+    """Gossip and nothing else."""
+    patch.setattr(Exchange, "_compare", lambda *_args, **_named: None)
+
+
+def fold_as_it_comes(patch: pytest.MonkeyPatch) -> None:
+    """Whatever arrives is applied on top."""
+
+    def apply(self: Projector, name: bytes, events: Sequence[Event]) -> bool:
+        folded = self.folds[name]
+        if folded.state is None or any(event.id == name for event in events):
+            return False
+        last = folded.last
+        for event in events:
+            folded.last = None
+            stream.apply(folded, self.admission.network, event)
+        folded.last = max(one for one in (last, events[-1].sort_key) if one is not None)
+        return True
+
+    patch.setattr(Projector, "_apply", apply)
+
+
+def newest_members(patch: pytest.MonkeyPatch) -> None:
+    """Whoever belongs to the network now decides, whatever a task pins."""
+    patch.setattr(Network, "version", lambda self, _name: self.current)
+
+
+def certificates_in_events(patch: pytest.MonkeyPatch) -> None:
+    """Decisions travel in events alone."""
+    real = Exchange._compare
+
+    def compare(self: Exchange, peer: Any, which: int, now_ms: int) -> None:
+        if which == 2:
+            peer.stage = "level"
+        else:
+            real(self, peer, which, now_ms)  # type: ignore[arg-type]
+
+    patch.setattr(Exchange, "_compare", compare)
+    patch.setattr(Certificates, "announce", lambda *_args: None)
+
+
+def keep_every_orphan(patch: pytest.MonkeyPatch) -> None:
+    """What waits for its predecessors waits for ever."""
+    patch.setattr(memory, "_drop_oldest", lambda *_args: None)

@@ -1,0 +1,42 @@
+"""The checkers bite: with a promise taken away, a sweep finds a run that breaks; without, the same seeds hold."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from netsim import scenario
+from netsim.sweep import run_one
+from tests.netsim import mutants
+from tests.netsim.mutants import Plant
+
+seeds_max = 200
+planted = {
+    "fork handling dropped": ("equivocator", mutants.drop_forks),
+    "half of the finalizers decide": ("finality-attack", mutants.half_decides),
+    "votes forgotten on restart": ("split-votes", mutants.forget_votes),
+    "no comparison": ("flapping-partitions", mutants.skip_comparison),
+    "folded in order of arrival": ("split-votes", mutants.fold_as_it_comes),
+    "membership of now instead of the pinned one": ("membership-churn", mutants.newest_members),
+    "certificates in events only": ("equivocator", mutants.certificates_in_events),
+    "orphans without bound": ("spammer", mutants.keep_every_orphan),
+}
+
+
+def fails(name: str, seeds: range) -> int | None:
+    """The first seed that does not hold, if there is one."""
+    chosen = replace(scenario.load(name), settle_s=60)
+    return next((seed for seed in seeds if run_one(chosen, seed).fault), None)
+
+
+@pytest.mark.parametrize("what", planted)
+def test_a_planted_defect_is_found(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, plant = planted[what]
+    plant(monkeypatch)
+    assert fails(name, range(1, seeds_max + 1)) is not None
+
+
+def test_plants_are_what_they_say() -> None:
+    for _, plant in planted.values():
+        made: Plant = plant
+        assert made.__doc__
