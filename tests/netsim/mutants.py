@@ -9,6 +9,7 @@ import pytest
 
 from net.proto.certificates import Certificates
 from net.proto.exchange import Exchange
+from net.proto.values import decisions_set, ruling_set
 from netsim.node import SimNode
 from sel import memory
 from sel.admission import Admission
@@ -79,13 +80,17 @@ def certificates_in_events(patch: pytest.MonkeyPatch) -> None:
     real = Exchange._compare
 
     def compare(self: Exchange, peer: Any, which: int, now_ms: int) -> None:
-        if which == 2:
+        if which == decisions_set:
             peer.stage = "level"
         else:
             real(self, peer, which, now_ms)  # type: ignore[arg-type]
 
+    def announce(self: Certificates, peer: Any, ids: Sequence[bytes]) -> None:
+        told(self, peer, [one for one in ids if (0, one) in self._sets[ruling_set]])
+
+    told = Certificates.announce
     patch.setattr(Exchange, "_compare", compare)
-    patch.setattr(Certificates, "announce", lambda *_args: None)
+    patch.setattr(Certificates, "announce", announce)
 
 
 def keep_every_orphan(patch: pytest.MonkeyPatch) -> None:

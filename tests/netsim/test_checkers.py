@@ -1,0 +1,112 @@
+"""Each checker says no when what it looks at does not hold: shown with the least that breaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from netsim.checkers import Checkers, Violation
+from netsim.disk import Written
+from netsim.node import SimNode
+from netsim.scenario import Load, Scenario
+from netsim.world import World
+from sel.rows import Parked
+from wattswarm.kernel import limits
+from wattswarm.kernel.payloads.judge import FinalityVote
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    """A run that held: its nodes have logs to be looked at."""
+    made = World(Scenario("checked", "", nodes=4, seconds=4, load=Load(tasks_per_s=2.0)), 1)
+    assert made.run().fault == ""
+    return made
+
+
+@pytest.fixture
+def node(world: World) -> Iterator[SimNode]:
+    """A node whose disk is put back afterwards."""
+    found = world.nodes[0]
+    disk = found.disk
+    found.disk = disk.copied()
+    yield found
+    found.disk = disk
+
+
+def checkers(world: World) -> Checkers:
+    return Checkers((one.node_id for one in world.nodes), safe=True)
+
+
+def test_one_set_with_two_states(world: World, node: SimNode) -> None:
+    looks = checkers(world)
+    looks.wrote(world.nodes[1], Written())
+    node.disk.store.head.state_root += 1
+    with pytest.raises(Violation, match="same set, two states: n000 and n001"):
+        looks.wrote(node, Written())
+
+
+def test_an_honest_fork(world: World, node: SimNode) -> None:
+    looks = checkers(world)
+    first, *_ = node.disk.store.events
+    other = next(one for one in node.disk.store.events if one.author != first.author)
+    looks.wrote(node, Written(events=[first]))
+    looks._places[first.author, first.author_seq] = other.id
+    with pytest.raises(Violation, match="an honest node forked"):
+        looks.wrote(node, Written(events=[first]))
+
+
+def test_an_honest_double_vote(world: World, node: SimNode) -> None:
+    looks = checkers(world)
+    vote = next(one for one in node.disk.store.events if isinstance(one.payload, FinalityVote))
+    assert vote.task is not None
+    looks._votes[vote.author, vote.task, vote.epoch] = bytes(32)
+    with pytest.raises(Violation, match="an honest node voted twice"):
+        looks.wrote(node, Written(events=[vote]))
+
+
+def test_two_proofs(world: World, node: SimNode) -> None:
+    looks = checkers(world)
+    certificate = next(one for one in node.disk.store.certificates.values() if one.kind == "decision")
+    assert certificate.stream is not None
+    looks._proofs[certificate.stream, 1] = bytes(32)
+    with pytest.raises(Violation, match="two proofs"):
+        looks.wrote(node, Written(certificates=[certificate]))
+
+
+def test_an_end_that_is_taken_back(world: World, node: SimNode) -> None:
+    from dataclasses import replace as with_
+
+    from msgspec.structs import replace
+
+    looks = checkers(world)
+    stream, row = next((stream, row) for stream, row in node.disk.store.stream_rows.items() if row.facts is not None)
+    looks.wrote(node, Written(streams={stream: set()}))
+    assert row.facts is not None
+    node.disk.store.stream_rows[stream] = with_(row, facts=replace(row.facts, status="OPEN"))
+    with pytest.raises(Violation, match="what was final is OPEN"):
+        looks.wrote(node, Written(streams={stream: set()}))
+
+
+def test_sets_that_differ_and_tasks_that_go_on(world: World, node: SimNode) -> None:
+    looks = checkers(world)
+    looks.healed(world.nodes, list(world.workload.tasks))
+    node.disk.store.head.events_sum += 1
+    with pytest.raises(Violation, match="hold different sets"):
+        looks.healed(world.nodes, [])
+    with pytest.raises(Violation, match="is unknown on n001, though all is healed"):
+        looks.healed(world.nodes[1:], [bytes(32)])
+
+
+def test_a_chain_with_a_gap(world: World, node: SimNode) -> None:
+    node.disk.store.events.pop(3)
+    with pytest.raises(Violation, match="a chain with a gap"):
+        checkers(world)._chains(node)
+
+
+def test_more_that_waits_than_may(world: World, node: SimNode) -> None:
+    event = node.disk.store.events[0]
+    for number in range(limits.parked_per_author_max + 1):
+        node.disk.store.parked[number.to_bytes(32, "big")] = Parked(event, "orphan")
+    with pytest.raises(Violation, match="257 parked events of one author"):
+        checkers(world)._bounded(node)

@@ -1,0 +1,96 @@
+"""Runs: reproducible from their seed, healed in the end, refused with a reason when asked for nonsense."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from netsim import scenario
+from netsim.scenario import Fault, Scenario
+from netsim.sweep import read_record, record, seeds_of
+from netsim.world import World
+from tests.sizes import root
+from wattswarm.kernel.refusal import Refused
+
+short = Scenario(
+    name="short",
+    about="A little of everything.",
+    nodes=4,
+    seconds=8,
+    load=scenario.Load(tasks_per_s=1.0, notes_per_s=0.5),
+    faults=(
+        Fault("partition", after_s=1, for_s=2),
+        Fault("crash", after_s=2, for_s=1, share=0.3),
+        Fault("reset", after_s=3, for_s=0),
+    ),
+)
+
+
+def digest_of(seed: int) -> str:
+    outcome = World(short, seed).run()
+    assert outcome.fault == ""
+    return outcome.digest
+
+
+def test_the_same_seed_gives_the_same_trace_and_another_seed_another() -> None:
+    assert digest_of(3) == digest_of(3) != digest_of(4)
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "77"])
+def test_the_hash_seed_of_python_changes_nothing(hash_seed: str) -> None:
+    program = "from tests.netsim.test_runs import digest_of; print(digest_of(3))"
+    said = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.strip() == digest_of(3)
+
+
+@pytest.mark.parametrize("name", [name for name in scenario.names() if scenario.load(name).size == "small"])
+def test_every_small_scenario_holds(name: str) -> None:
+    chosen = scenario.load(name)
+    assert World(replace(chosen, seconds=min(chosen.seconds, 15)), 1).run().fault == ""
+
+
+def test_a_run_is_written_down_and_run_again(tmp_path: Path) -> None:
+    outcome = World(short, 5).run()
+    file = tmp_path / "run.json"
+    record(short, outcome, file)
+    read = read_record(file)
+    assert (read.scenario, read.seed, read.digest) == (short, 5, outcome.digest)
+    assert World(read.scenario, read.seed).run().digest == outcome.digest
+
+
+def test_a_record_that_is_none_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.write_text("{}")
+    with pytest.raises(Refused, match=r"run\.json is no recorded run"):
+        read_record(file)
+
+
+def test_a_scenario_with_a_key_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "mine"\nabout = ""\nnodez = 3\n')
+    with pytest.raises(Refused, match="nodez"):
+        scenario.load(str(file))
+    with pytest.raises(Refused, match="calm-lan"):
+        scenario.load("calm-len")
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("1..3", range(1, 4)), ("7", range(7, 8)), ("0..0", range(1))])
+def test_seeds_are_counted_with_both_ends(text: str, seeds: range) -> None:
+    assert seeds_of(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "3..1", "a..b", "-1..2", "1..", "1...2"])
+def test_what_is_no_seeds_is_refused(text: str) -> None:
+    with pytest.raises(Refused, match=r"A\.\.B"):
+        seeds_of(text)
