@@ -48,6 +48,15 @@ Source = Literal["configured", "heard", "stored", "introduced", "told"]
 worth: Final[dict[Source, int]] = {"configured": 4, "heard": 3, "stored": 2, "introduced": 1, "told": 0}
 
 
+class Known(Struct, frozen=True):
+    """A node and where it was reached or heard; ``seen_ms``: when last."""
+
+    node_id: bytes
+    address: str
+    heard: bool
+    seen_ms: int
+
+
 class Target(Struct, frozen=True):
     """An address to dial, and who is expected there, if that is known."""
 
@@ -65,6 +74,7 @@ class _Place:
     dialling_since_ms: int | None = None
     reached: bool = False
     at_its_host: bool = False
+    seen_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -94,6 +104,8 @@ class PeerBook:
         self._places: dict[str, _Place] = {}
         self._up: dict[bytes, _Up] = {}
         self._friends: set[bytes] = set()
+        self._unwanted: set[str] = set()
+        self._unwanted_nodes: set[bytes] = set()
         self._own: set[str] = set()
         self._tellers: Buckets[bytes] = Buckets(allowances["addresses"], tellers_max)
 
@@ -119,12 +131,14 @@ class PeerBook:
             place.node_id = node_id
         return True
 
-    def heard(self, node_id: bytes, address: str, now_ms: int) -> None:
-        """A node was newly heard on the local network (signed, by itself): it is there, so it is tried at once."""
+    def heard(self, node_id: bytes, address: str, now_ms: int, *, new: bool = True) -> None:
+        """A node was heard on the local network (signed, by itself): it is there. ``new``: it is tried at once."""
         if self.learn(address, "heard", node_id):
             place = self._places[address]
             place.node_id = node_id
-            place.due_ms = min(place.due_ms, now_ms)
+            place.seen_ms = now_ms
+            if new:
+                place.due_ms = min(place.due_ms, now_ms)
 
     def told(self, teller: bytes, teller_host: str, addresses: Iterable[str], now_ms: int) -> int:
         """Addresses that a peer says it connected to, 32 a minute of one teller. How many are in the book now."""
@@ -155,11 +169,36 @@ class PeerBook:
         ]
         return tuple(self._draw.sample(mine, min(addresses_max, len(mine))))
 
-    def reached(self) -> Iterator[tuple[str, bytes]]:
-        """(address, node id) of the places that were ever reached: what is worth keeping over a restart."""
+    def known(self, now_ms: int) -> Iterator[Known]:
+        """The places that were ever reached, or heard of by their nodes: what is worth keeping over a restart."""
         for place in self._places.values():
-            if place.reached and place.node_id is not None:
-                yield place.address, place.node_id
+            if place.node_id is not None and (place.reached or place.source in ("heard", "stored")):
+                up = place.reached and place.node_id in self._up
+                seen_ms = now_ms if up else place.seen_ms
+                yield Known(place.node_id, place.address, place.source == "heard", seen_ms)
+
+    def remember(self, known: Known) -> None:
+        """A place that was known before this node began."""
+        if self.learn(known.address, "stored", known.node_id):
+            place = self._places[known.address]
+            place.seen_ms, place.reached = known.seen_ms, not known.heard
+
+    def want(self, about: str, wanted: bool) -> None:
+        """An address, or a node by its id in hex, is not to be dialled any more, or is again."""
+        node_id = node_named(about)
+        if wanted:
+            self._unwanted.discard(about)
+            self._unwanted_nodes -= {node_id}
+        elif node_id is None:
+            self._unwanted.add(about)
+        else:
+            self._unwanted_nodes.add(node_id)
+        if wanted and node_id is None:
+            self.learn(about, "configured")
+
+    def is_wanted(self, address: str, node_id: bytes | None) -> bool:
+        """Whether a node may be dialled there."""
+        return address not in self._unwanted and node_id not in self._unwanted_nodes
 
     def befriend(self, node_id: bytes) -> None:
         """The node is a friend from now on. Raises ``Refused`` beyond 64 of them."""
@@ -209,6 +248,7 @@ class PeerBook:
         if place is not None:
             place.node_id = node_id
             place.reached = True
+            place.seen_ms = now_ms
 
     def left(self, node_id: bytes, now_ms: int, rest_ms: int = 0) -> None:
         """The last connection to the node is gone. ``rest_ms``: leave it alone that long at least."""
@@ -216,6 +256,7 @@ class PeerBook:
         up = self._up.pop(node_id, None)
         lasted = up is not None and now_ms - up.since_ms >= settled_ms
         for place in self._places_of(node_id):
+            place.seen_ms = now_ms if place.reached else place.seen_ms
             place.failures = 1 if lasted else max(1, place.failures)
             place.due_ms = now_ms + max(rest_ms, backoff_ms(place.failures, self._draw))
 
@@ -248,7 +289,8 @@ class PeerBook:
         times = [since_ms + dial_ms_max if since_ms <= now_ms else now_ms for since_ms in dials]
         for place in places:
             wanted = lacking or place.node_id in self._friends
-            if wanted and place.due_ms > now_ms and place.dialling_since_ms is None and place.node_id not in self._up:
+            wanted = wanted and place.node_id not in self._up and self.is_wanted(place.address, place.node_id)
+            if wanted and place.due_ms > now_ms and place.dialling_since_ms is None:
                 times.append(min(place.due_ms, now_ms + backoff_ms_max))
         return max(now_ms, min(times)) if times else None
 
@@ -261,6 +303,8 @@ class PeerBook:
         for place in sorted(mixed, key=lambda place: place.failures):
             place.due_ms = min(place.due_ms, now_ms + backoff_ms_max)  # a clock that went back keeps nobody away
             if place.due_ms > now_ms or place.dialling_since_ms is not None:
+                continue
+            if not self.is_wanted(place.address, place.node_id):
                 continue
             if place.node_id is not None:
                 if place.node_id in taken:
@@ -284,6 +328,8 @@ class PeerBook:
 
     def surplus(self) -> list[bytes]:
         """Nodes to let go, at random: what is above 12 links, never a friend, nor one of the last two we dialled."""
+        if len(self._up) <= mesh_max:
+            return []
         mesh = {node_id: up for node_id, up in self._up.items() if up.takes_part}
         callers = [node_id for node_id, up in mesh.items() if not up.dialled and node_id not in self._friends]
         dialled = [node_id for node_id, up in mesh.items() if up.dialled and node_id not in self._friends]
@@ -325,6 +371,11 @@ class PeerBook:
             return False
         del self._places[least.address]
         return True
+
+
+def node_named(about: str) -> bytes | None:
+    """The node id that 64 hex digits are; None: it is an address."""
+    return bytes.fromhex(about) if len(about) == 64 and not set(about) - set("0123456789abcdef") else None
 
 
 def _under_way_still(place: _Place, now_ms: int) -> bool:
