@@ -40,6 +40,7 @@ class Neighbours(Protocol):
     def listen(self) -> str: ...
     def peers(self) -> list[dict[str, Any]]: ...
     def alarms(self) -> list[str]: ...
+    def clock_off_ms(self) -> int: ...
 
 
 Attach = Callable[[Node], AbstractAsyncContextManager[Neighbours]]
@@ -57,6 +58,10 @@ class Nobody:
     def alarms(self) -> list[str]:
         """None."""
         return []
+
+    def clock_off_ms(self) -> int:
+        """Nobody tells."""
+        return 0
 
 
 @asynccontextmanager
@@ -140,6 +145,7 @@ class _Daemon:
             listen=neighbours.listen if neighbours else "",
             tasks=crew.attended if crew else 0,
             alarms=self.alarms(),
+            clock_off_ms=neighbours.clock_off_ms() if neighbours else 0,
             peers=neighbours.peers() if neighbours else [],
         )
         try:

@@ -1,4 +1,4 @@
-"""``discovered_peers.json``: whom this node reached or heard on the local network, and where, kept over a restart.
+"""``discovered_peers.json``: whom this node met, or heard on the local network, and where, kept over a restart.
 
 It is a hint of where to begin. So a damaged one is told of and begun anew, and it is written seldom, whole, and no
 longer than the book of places is. Serves docs/network.md §2.
@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from net.proto.address import Address
-from net.proto.peers import Known, places_max
+from net.proto.peers import Found, Known, places_max
 from wattswarm.home import write_whole
 from wattswarm.kernel.genesis import UnixMs
 
@@ -25,11 +25,11 @@ bytes_max = 1 << 20
 
 
 class Discovered(Struct, frozen=True):
-    """A node and an address of it. ``by``: how it was found; ``last_seen``: unix ms."""
+    """A node and an address of it. ``by``: how it was found (``net.proto.peers.Known``); ``last_seen``: unix ms."""
 
     node_id: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
     address: Address
-    by: Annotated[str, Meta(pattern=r"\A(connected|heard)\Z")]
+    by: Found
     last_seen: UnixMs
 
 
@@ -55,15 +55,12 @@ def read(state_dir: Path) -> list[Discovered]:
 
 def known(found: Iterable[Discovered]) -> list[Known]:
     """As the network knows it."""
-    return [Known(bytes.fromhex(one.node_id), one.address, one.by == "heard", one.last_seen) for one in found]
+    return [Known(bytes.fromhex(one.node_id), one.address, one.by, one.last_seen) for one in found]
 
 
 def discovered(places: Iterable[Known]) -> list[Discovered]:
     """As it is kept: those seen last come first, and one order for the same."""
-    found = [
-        Discovered(place.node_id.hex(), place.address, "heard" if place.heard else "connected", place.seen_ms)
-        for place in places
-    ]
+    found = [Discovered(place.node_id.hex(), place.address, place.by, place.seen_ms) for place in places]
     return sorted(found, key=lambda one: (-one.last_seen, one.node_id, one.address))[:places_max]
 
 

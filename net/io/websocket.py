@@ -289,7 +289,7 @@ class Listener:
                     receive_buffer_size=receive_bytes,
                 )
                 connection = await request.accept()
-            if connection is None:
+            if connection is None or meter is None:
                 _log.debug("no connection came of a call", extra={"address": address})
                 nursery.cancel_scope.cancel()
                 slow = trio.current_time() >= opening.deadline and _in_time(opening)

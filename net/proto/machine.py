@@ -331,6 +331,7 @@ class Machine:
         eager = taken.member and (others <= full_mesh_peers or meshed < mesh_peers)
         self.exchange.joined(peer, eager=eager, now_ms=self._now_ms)
         self.meeting.joined(peer, self._now_ms)
+        self._ping(peer)
         self._period_ms = reconcile_every_ms
         self._reconcile_ms = min(self._reconcile_ms, self._now_ms + self._period_ms)
 

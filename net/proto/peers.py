@@ -44,16 +44,18 @@ friends_max = 64
 tellers_max = 1_024
 own_addresses_max = 32
 
+Found = Literal["reached", "heard", "called"]
 Source = Literal["configured", "heard", "stored", "introduced", "told"]
 worth: Final[dict[Source, int]] = {"configured": 4, "heard": 3, "stored": 2, "introduced": 1, "told": 0}
 
 
 class Known(Struct, frozen=True):
-    """A node and where it was reached or heard; ``seen_ms``: when last."""
+    """A node and where it may be dialled: reached by this node, heard on the local network, or said by itself when it
+    called from that host. ``seen_ms``: when it was there last."""
 
     node_id: bytes
     address: str
-    heard: bool
+    by: Found
     seen_ms: int
 
 
@@ -170,18 +172,18 @@ class PeerBook:
         return tuple(self._draw.sample(mine, min(addresses_max, len(mine))))
 
     def known(self, now_ms: int) -> Iterator[Known]:
-        """The places that were ever reached, or heard of by their nodes: what is worth keeping over a restart."""
+        """The places where their own nodes were met or heard: what is worth keeping over a restart."""
         for place in self._places.values():
-            if place.node_id is not None and (place.reached or place.source in ("heard", "stored")):
-                up = place.reached and place.node_id in self._up
-                seen_ms = now_ms if up else place.seen_ms
-                yield Known(place.node_id, place.address, place.source == "heard", seen_ms)
+            by = _found(place)
+            if place.node_id is not None and by is not None:
+                there = by != "heard" and place.node_id in self._up
+                yield Known(place.node_id, place.address, by, now_ms if there else place.seen_ms)
 
     def remember(self, known: Known) -> None:
         """A place that was known before this node began."""
         if self.learn(known.address, "stored", known.node_id):
             place = self._places[known.address]
-            place.seen_ms, place.reached = known.seen_ms, not known.heard
+            place.seen_ms, place.reached = known.seen_ms, known.by == "reached"
 
     def want(self, about: str, wanted: bool) -> None:
         """An address, or a node by its id in hex, is not to be dialled any more, or is again."""
@@ -256,7 +258,7 @@ class PeerBook:
         up = self._up.pop(node_id, None)
         lasted = up is not None and now_ms - up.since_ms >= settled_ms
         for place in self._places_of(node_id):
-            place.seen_ms = now_ms if place.reached else place.seen_ms
+            place.seen_ms = now_ms if place.reached or place.at_its_host else place.seen_ms
             place.failures = 1 if lasted else max(1, place.failures)
             place.due_ms = now_ms + max(rest_ms, backoff_ms(place.failures, self._draw))
 
@@ -376,6 +378,14 @@ class PeerBook:
 def node_named(about: str) -> bytes | None:
     """The node id that 64 hex digits are; None: it is an address."""
     return bytes.fromhex(about) if len(about) == 64 and not set(about) - set("0123456789abcdef") else None
+
+
+def _found(place: _Place) -> Found | None:
+    if place.reached:
+        return "reached"
+    if place.source == "heard":
+        return "heard"
+    return "called" if place.at_its_host or place.source == "stored" else None
 
 
 def _under_way_still(place: _Place, now_ms: int) -> bool:

@@ -190,7 +190,7 @@ def test_an_address_belongs_to_whom_tls_proved_there() -> None:
     made.dial(now)
     made.answered(place(1), node(7), now)
     made.joined(node(7), place(1), now, member=True)
-    assert list(made.known(now + 9)) == [Known(node(7), place(1), False, now + 9)]
+    assert list(made.known(now + 9)) == [Known(node(7), place(1), "reached", now + 9)]
 
 
 # -- letting go ----------------------------------------------------------------------------------------------------
