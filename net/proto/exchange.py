@@ -38,6 +38,7 @@ from wattswarm.kernel.limits import backfill_batch_events
 settle_ms = 300
 untold_max = 4_096
 ingest_events_max = 8_192
+late_blame_ms = 30_000
 
 
 class Exchange:
@@ -78,11 +79,11 @@ class Exchange:
         else:
             peer.stage = "level"
 
-    def left(self, link: Link) -> None:
-        """The connection is gone."""
-        self.gossip.left(link)
+    def left(self, link: Link) -> int:
+        """The connection is gone; how many promises it leaves broken behind."""
         self.pulls.left(link)
         self.sessions.left(link)
+        return self.gossip.left(link)
 
     # -- what the log has now ---------------------------------------------------------------------------------------
 
@@ -269,6 +270,8 @@ class Exchange:
                     self.pulls.came(peer.link, said.author)
                 else:
                     self.pulls.failed(peer.link, said.author)
+                    if not said.events:  # it said that it has them; what it gives of a forked chain is no lie
+                        self.hands.blame(peer, "broken_want", now_ms)
             self._judge(peer, [fate for fate in done.fates if fate.what != "orphan"], True, now_ms)
 
         self.hands.ingest(said.events, (), True, then)
@@ -301,6 +304,8 @@ class Exchange:
             self.hands.send(peer, m.NegErr(said.session, "busy"))
             return
         reply, found = self.sessions.came(peer.link, said, now_ms)
+        if self.sessions.idle(peer.link, said.session):
+            self.hands.blame(peer, "idle_round", now_ms)
         if reply is not None:
             self.hands.send(peer, reply)
         if found is not None:
@@ -350,12 +355,10 @@ class Exchange:
             self.gossip.make_eager(link)
             for portion in portions(ids, m.ids_max):
                 self.hands.send(self.hands.peers[link], m.Want(portion))
-        for link in due.broken:
+        for link, times in due.broken.items():
             if link in self.hands.peers:
-                self.hands.blame(self.hands.peers[link], "broken_want", now_ms)
-        for link, author in self.pulls.late(now_ms):
-            self.pulls.failed(link, author)
-            self._pump(self.hands.peers[link], now_ms)
+                self.hands.blame(self.hands.peers[link], "broken_want", now_ms, times)
+        self._late(now_ms)
         for link in self.sessions.silent(now_ms):
             self.hands.peers[link].stage = "level"
         for peer in self._members():
@@ -364,6 +367,19 @@ class Exchange:
                 peer.settle_ms = now_ms + settle_ms if busy else None
                 if not busy:
                     self._compare(peer, events_set, now_ms)
+
+    def _late(self, now_ms: int) -> None:
+        """Ranges that did not come: asked of others, and a promise not kept, but seldom: its database may be away."""
+        for link, author in self.pulls.late(now_ms):
+            self.pulls.failed(link, author)
+            peer = self.hands.peers.get(link)
+            if peer is None:
+                continue
+            if peer.late_blamed_ms + late_blame_ms <= now_ms:
+                peer.late_blamed_ms = now_ms
+                self.hands.blame(peer, "broken_want", now_ms)
+            if link in self.hands.peers:
+                self._pump(peer, now_ms)
 
     def next_ms(self) -> int | None:
         """When ``due`` has something, at the earliest."""

@@ -10,7 +10,7 @@ Knows links and ids; neither frames nor the log.
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -22,6 +22,9 @@ ids_awaited_max = 16_384
 announcers_max = 4
 push_chance_ms = 60
 want_patience_ms = 500
+want_mercy_ms = 10_000
+"""After this long what was asked for is a promise not kept; a busy peer is only passed over."""
+broken_ids_a_deed = 256
 announce_every_ms = 10
 
 
@@ -36,10 +39,10 @@ class _Awaited:
 
 @dataclass(slots=True)
 class Due:
-    """What the clock brought: ids to ask a link for, links that kept no promise, ids to announce."""
+    """What the clock brought: ids to ask a link for, how often links kept no promise, ids to announce."""
 
     want: dict[Link, list[bytes]] = field(default_factory=lambda: defaultdict(list))
-    broken: list[Link] = field(default_factory=list)
+    broken: dict[Link, int] = field(default_factory=dict)
     have: dict[Link, list[bytes]] = field(default_factory=dict)
 
 
@@ -51,6 +54,7 @@ class Gossip:
         self.lazy: set[Link] = set()
         self._met: OrderedDict[bytes, set[Link]] = OrderedDict()
         self._awaited: OrderedDict[bytes, _Awaited] = OrderedDict()
+        self._owed: OrderedDict[tuple[Link, bytes], int] = OrderedDict()
         self._untold: dict[Link, list[bytes]] = defaultdict(list)
         self._reminders: list[tuple[int, bytes]] = []
         self._tell_at_ms: int | None = None
@@ -61,8 +65,11 @@ class Gossip:
         """A link that events may travel on."""
         (self.eager if eager else self.lazy).add(link)
 
-    def left(self, link: Link) -> None:
-        """The link is gone; what it promised is asked of others. (``_met`` may keep it: links have no second life.)"""
+    def left(self, link: Link) -> int:
+        """The link is gone; what it promised is asked of others. How many promises it leaves broken behind.
+
+        (``_met`` may keep it: links have no second life.)
+        """
         self.eager.discard(link)
         self.lazy.discard(link)
         self._untold.pop(link, None)
@@ -72,6 +79,10 @@ class Gossip:
             if awaited.asked == link:
                 awaited.asked = None
                 self._remind(event_id, awaited, 0)
+        owed = [key for key in self._owed if key[0] == link]
+        for key in owed:
+            del self._owed[key]
+        return _deeds(len(owed))
 
     def make_lazy(self, link: Link) -> None:
         """The other end has enough of pushes (PRUNE), or its pushes brought nothing new."""
@@ -100,6 +111,7 @@ class Gossip:
                 needless = needless or self._asked_of(event_id) != link
                 links.add(link)
             self._awaited.pop(event_id, None)
+            self._owed.pop((link, event_id), None)
         return fresh, needless
 
     def asked(self, link: Link, ids: Iterable[bytes]) -> bool:
@@ -135,12 +147,13 @@ class Gossip:
         return True
 
     def lacks(self, link: Link, ids: Iterable[bytes], now_ms: int) -> None:
-        """The log has none of these, which ``link`` announced: wait a moment for a push, then ask."""
+        """The log has none of these, which ``link`` announced: wait a moment for a push, then ask.
+
+        When as many are awaited as may be, no more are: else a flood would push out its own promises unbroken.
+        """
         for event_id in ids:
-            if event_id in self._met or self._promise(event_id, link):
+            if event_id in self._met or self._promise(event_id, link) or len(self._awaited) >= ids_awaited_max:
                 continue
-            while len(self._awaited) >= ids_awaited_max:
-                self._awaited.popitem(last=False)
             awaited = self._awaited[event_id] = _Awaited([link])
             self._remind(event_id, awaited, now_ms + push_chance_ms)
 
@@ -190,6 +203,8 @@ class Gossip:
         times = [self._tell_at_ms] if self._tell_at_ms is not None else []
         if self._reminders:
             times.append(self._reminders[0][0])
+        if self._owed:
+            times.append(next(iter(self._owed.values())))
         return min(times, default=None)
 
     def due(self, now_ms: int) -> Due:
@@ -200,15 +215,25 @@ class Gossip:
             awaited = self._awaited.get(event_id)
             if awaited is not None and awaited.due_ms == due_ms:
                 self._ask(event_id, awaited, now_ms, found)
+        self._break(now_ms, found)
         if self._tell_at_ms is not None and self._tell_at_ms <= now_ms:
             self._tell_at_ms = None
             found.have = {link: ids for link, ids in self._untold.items() if ids}
             self._untold = defaultdict(list)
         return found
 
+    def _break(self, now_ms: int, found: Due) -> None:
+        """Promises whose time is up."""
+        ids: Counter[Link] = Counter()
+        while self._owed and next(iter(self._owed.values())) <= now_ms:
+            (link, _), _ = self._owed.popitem(last=False)
+            ids[link] += 1
+        found.broken = {link: _deeds(count) for link, count in ids.items()}
+
     def _ask(self, event_id: bytes, awaited: _Awaited, now_ms: int, found: Due) -> None:
         if awaited.asked is not None:
-            found.broken.append(awaited.asked)
+            if len(self._owed) < ids_awaited_max:
+                self._owed[awaited.asked, event_id] = now_ms - want_patience_ms + want_mercy_ms
             awaited.asked = None
         if not awaited.announcers:
             del self._awaited[event_id]
@@ -216,3 +241,8 @@ class Gossip:
         awaited.asked = awaited.announcers.pop(0)
         found.want[awaited.asked].append(event_id)
         self._remind(event_id, awaited, now_ms + want_patience_ms)
+
+
+def _deeds(ids: int) -> int:
+    """How often a promise about so many ids was not kept: once, and once more for every 256 of them."""
+    return 1 + ids // broken_ids_a_deed if ids else 0

@@ -226,7 +226,9 @@ class Machine:
     def _closed(self, link: Link, rest_ms: int = 0) -> None:
         peer = self.peers.pop(link, None)
         if peer is not None and peer.taken is not None:
-            self.exchange.left(link)
+            broken = self.exchange.left(link)
+            if broken:
+                self.conduct.note(peer.taken.node_id, "broken_want", self._now_ms, broken)
             self.meeting.left(peer, self._now_ms, rest_ms)
             self._out.append(Report("left", peer.taken.node_id.hex()))
 

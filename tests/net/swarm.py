@@ -189,6 +189,7 @@ class Swarm:
     queue: list[tuple[int, int, Node, v.Input]] = field(default_factory=list)
     cut: set[frozenset[str]] = field(default_factory=set)
     frames: Counter[str] = field(default_factory=Counter)
+    arrives_ms: dict[int, int] = field(default_factory=dict)
     count: int = 0
 
     def __post_init__(self) -> None:
@@ -233,7 +234,9 @@ class Swarm:
                 self.frames[node.name] += len(frame)
                 if not (dropping and self.source.random() < self.loss):
                     peer, there = node.links[link]
-                    self._later(self.source.randint(1, 5), peer, v.Received(there, frame))
+                    at_ms = max(self.arrives_ms.get(there, 0), self.now_ms + self.source.randint(1, 5))
+                    self.arrives_ms[there] = at_ms  # a connection keeps the order of its frames
+                    self._later(at_ms - self.now_ms, peer, v.Received(there, frame))
             case v.Close(link, _) if link in node.links:
                 peer, there = node.links.pop(link)
                 peer.links.pop(there, None)
