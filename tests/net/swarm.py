@@ -223,7 +223,8 @@ class Swarm:
         """Cut every connection between two nodes."""
         for link, (peer, there) in list(one.links.items()):
             if peer is other:
-                del one.links[link], other.links[there]
+                del one.links[link]
+                other.links.pop(there, None)
                 self.feed(one, v.Closed(link))
                 self.feed(other, v.Closed(there))
 
