@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial, wraps
 from inspect import iscoroutinefunction
@@ -38,11 +38,22 @@ class Session:
         configure(config)
         return config
 
-    def node(self, *, make: bool = True) -> AbstractAsyncContextManager[Node]:
-        """The configured node, opened. ``make`` False: refuse if none lives there."""
-        from wattswarm.node import open_node
+    @asynccontextmanager
+    async def node(self, *, make: bool = True) -> AsyncIterator[Node]:
+        """The configured node, opened. ``make`` False: refuse if none lives there.
 
-        return open_node(self.config(), make=make)
+        It authors nothing while the daemon beside it finds this host's clock ahead.
+        """
+        from sel.authoring import ClockAhead
+        from wattswarm.node import open_node
+        from wattswarm.presence import daemon_process, read_state
+
+        async with open_node(self.config(), make=make) as node:
+            said = read_state(node.home.path)
+            if said is not None and said.clock_off_ms > 0 and daemon_process(node.home.path) is not None:
+                objection = ClockAhead(said.clock_off_ms)
+                node.log.objection = lambda: objection
+            yield node
 
 
 def add(group: click.Group, name: str, *examples: str) -> Callable[[F], click.Command]:

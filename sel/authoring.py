@@ -59,6 +59,17 @@ class ClockBehind(Refused):
         self.ahead_ms = ahead_ms
 
 
+class ClockAhead(Refused):
+    """This host's clock is ahead of its peers': others would only keep its events aside until their time has come."""
+
+    def __init__(self, ahead_ms: int) -> None:
+        super().__init__(
+            "clock_ahead",
+            f"this host's clock is {ahead_ms / 1000:.1f} s ahead of those of this node's peers, so it authors nothing; "
+            "set it right",
+        )
+
+
 @dataclass(slots=True)
 class Request:
     """Drafts that one caller wants authored: all of them or none. ``result`` is set when the batch is decided.

@@ -80,6 +80,8 @@ class Log:
         self.store = store
         self.keys = keys
         self.clock = clock
+        self.objection: Callable[[], Refused | None] = lambda: None
+        """Why nothing is to be authored now, if there is a reason: whoever knows one sets it."""
         self._knowledge = Knowledge(network)
         self._guard = guard
         self._author = Author(keys, guard, clock)
@@ -99,6 +101,9 @@ class Log:
         Raises ``Refused`` with the rule that says no (nothing is appended), ``StoreUnavailable`` when the database
         is gone. Returns when they are durable.
         """
+        objection = self.objection()
+        if objection is not None:
+            raise objection
         waiting = _Waiting(Request(drafts), trio.Event())
         await self._send.send(waiting)
         await waiting.done.wait()

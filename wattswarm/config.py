@@ -1,6 +1,7 @@
 """One configuration value, and where each part of it came from: flag, environment, config.toml, or default.
 
-The first that speaks wins. Nothing else in the project takes settings from the environment.
+The first that speaks wins. Nothing else in the project takes settings from the environment (tests may shift the clock:
+``wattswarm/node.py``).
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ class Neighbours(Protocol):
     def peers(self) -> list[dict[str, Any]]: ...
     def kept_out(self) -> list[dict[str, Any]]: ...
     def alarms(self) -> list[str]: ...
+    def clock_off_ms(self) -> int: ...
 
 
 Attach = Callable[[Node], AbstractAsyncContextManager[Neighbours]]
@@ -62,6 +63,10 @@ class Nobody:
     def alarms(self) -> list[str]:
         """None."""
         return []
+
+    def clock_off_ms(self) -> int:
+        """Nobody tells."""
+        return 0
 
 
 @asynccontextmanager
@@ -145,6 +150,7 @@ class _Daemon:
             listen=neighbours.listen if neighbours else "",
             tasks=crew.attended if crew else 0,
             alarms=self.alarms(),
+            clock_off_ms=neighbours.clock_off_ms() if neighbours else 0,
             peers=neighbours.peers() if neighbours else [],
             kept_out=neighbours.kept_out() if neighbours else [],
         )

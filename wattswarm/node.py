@@ -6,6 +6,7 @@ Home (key, network), Postgres (embedded or by URL), database, store, log. Closin
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -33,9 +34,13 @@ from wattswarm.runtime.executors import Executors
 _log = logging.getLogger(__name__)
 
 
+_offset_ms = int(os.environ.get("WATTSWARM_TEST_CLOCK_OFFSET_MS", "0"))
+"""For tests: how wrong this host's clock is to be."""
+
+
 def now_ms() -> int:
     """This host's clock, unix ms."""
-    return time.time_ns() // 1_000_000
+    return time.time_ns() // 1_000_000 + _offset_ms
 
 
 @dataclass(frozen=True, slots=True)

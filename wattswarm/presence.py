@@ -35,7 +35,8 @@ _held_here: set[Path] = set()
 
 class NodeState(Struct, frozen=True):
     """``node_state.json``. Times in unix ms; ``phase``: starting, ready or stopping; ``listen`` is empty without a
-    network. ``tasks``: open tasks that are attended to. ``kept_out``: nodes and hosts not let in, until when."""
+    network. ``tasks``: open tasks that are attended to. ``clock_off_ms``: by how much this host's clock is ahead of its
+    peers', or behind. ``kept_out``: nodes and hosts not let in, until when."""
 
     pid: int
     boot_id: str
@@ -49,6 +50,7 @@ class NodeState(Struct, frozen=True):
     autopilot: bool = False
     tasks: int = 0
     alarms: list[str] = []
+    clock_off_ms: int = 0
     peers: list[dict[str, Any]] = []
     kept_out: list[dict[str, Any]] = []
 

@@ -22,6 +22,7 @@ from net.proto.values import (
     Admit,
     Answered,
     Ask,
+    ClockSet,
     Close,
     Closed,
     Dial,
@@ -29,9 +30,11 @@ from net.proto.values import (
     Ingested,
     Input,
     Link,
+    Misframed,
     Opened,
     Output,
     Received,
+    Relate,
     Report,
     Send,
     Shout,
@@ -44,6 +47,7 @@ intake_events_max = 1_024
 intake_waiting_max = 256
 questions_at_once = 16
 goodbye_s = 1.0
+clock_step_ms = 250
 lull_s = 0.005
 """How long the log is left alone after its news were read: what is noticed meanwhile is read at once."""
 
@@ -88,6 +92,7 @@ class Driver:
         self._timer = trio.Event()
         self._wake_ms: int | None = None
         self._reading = trio.Lock()
+        self._began_ms = self._apart_ms()
 
     # -- links ------------------------------------------------------------------------------------------------------
 
@@ -102,8 +107,7 @@ class Driver:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write, ending, nursery.cancel_scope)
                     nursery.start_soon(_cut, ending, nursery.cancel_scope)
-                    while True:
-                        self.feed(Received(link, await line.receive()))
+                    await self._read(link, line)
         except* LineClosed:
             pass
         finally:
@@ -111,6 +115,15 @@ class Driver:
             self.feed(Closed(link))
             with trio.move_on_after(goodbye_s, shield=True):
                 await line.aclose()
+
+    async def _read(self, link: Link, line: Line) -> None:
+        try:
+            while True:
+                self.feed(Received(link, await line.receive()))
+        except LineClosed as closed:
+            if closed.how and link in self._lines:
+                self.feed(Misframed(link, closed.how))
+            raise
 
     async def _write(self, ending: _Ending, whole: trio.CancelScope) -> None:
         while True:
@@ -153,6 +166,8 @@ class Driver:
                 self._nursery.start_soon(self._dial, output)
             case Shout(datagram):
                 self._nursery.start_soon(self._outside.shout, datagram)
+            case Relate():
+                self._nursery.start_soon(self._outside.relate, output)
             case Report():
                 _log.info(output.what, extra={"about": output.about, "detail": output.detail})
 
@@ -187,7 +202,19 @@ class Driver:
                 await self._timer.wait()
                 continue
             self._wake_ms = None
+            self._look_at_the_clock()
             self.feed(Woke())
+
+    def _apart_ms(self) -> int:
+        """The host's time less the time that only passes."""
+        return self._clock() - int(trio.current_time() * 1000)
+
+    def _look_at_the_clock(self) -> None:
+        """Tell the machine if the host's clock was set since the last time."""
+        apart_ms = self._apart_ms()
+        if abs(apart_ms - self._began_ms) > clock_step_ms:
+            self._began_ms = apart_ms
+            self.feed(ClockSet())
 
     async def take_in(self) -> None:
         """Store what came, several peers' at a time."""

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import trio
 
 from net.proto.message import Wire
-from net.proto.values import Appended, Fate, Question, Stock
+from net.proto.values import Appended, Fate, Question, Relate, Stock
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,15 @@ class Line(Protocol):
         """End it."""
 
 
+How = Literal["", "oversize", "text", "half", "slow"]
+
+
 class LineClosed(Exception):
-    """The connection is gone."""
+    """The connection is gone. ``how``: what was wrong with the last that came, if anything was."""
+
+    def __init__(self, how: How = "") -> None:
+        super().__init__(how)
+        self.how: How = how
 
 
 class DialFailed(Exception):
@@ -82,3 +89,6 @@ class Outside(Protocol):
 
     async def shout(self, datagram: bytes) -> None:
         """Send a datagram to whoever is near. What goes wrong is its own affair."""
+
+    async def relate(self, given: Relate) -> None:
+        """Keep how this node and another stand, over a restart."""

@@ -17,7 +17,7 @@ from trio_websocket import wrap_client_stream as wrap_client
 from trio_websocket import wrap_server_stream as wrap_server
 
 from net.io.pace import Pace
-from net.io.ports import DialFailed, Line, LineClosed
+from net.io.ports import DialFailed, How, Line, LineClosed
 from net.io.stranger import Gate, Pass, stranger_bytes_max, stranger_s_max
 from net.io.tls import node_id_of
 from net.proto.address import join, split
@@ -28,6 +28,9 @@ receive_bytes: Final = 65_536
 unfinished_bytes_max = 4 * frame_bytes_max
 dial_s_max = 10.0
 close_s_max = 1.0
+own_delay_s_max = 1.0
+"""A host that is itself so late that it looks later than this blames nobody for being slow."""
+abnormal, too_big = 1006, 1009
 path = "/wattswarm/v1"
 Tls = trio.SSLStream[trio.SocketStream]
 
@@ -44,6 +47,8 @@ class _Meter(trio.abc.Stream):
         self._pace = Pace()
         self._ahead = b""
         self.left = stranger_bytes_max
+        self.unfinished = 0
+        """Bytes that came since something was whole."""
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if self.left <= 0:
@@ -55,7 +60,14 @@ class _Meter(trio.abc.Stream):
         size = await self._pace.portion(self._ahead)
         came, self._ahead = self._ahead[:size], self._ahead[size:]
         self.left -= len(came)
+        self.unfinished += len(came)
         return came
+
+    def whole(self, most: int | None = None) -> None:
+        """Something whole came; ``most``: what may come until the next."""
+        self.unfinished = 0
+        if most is not None:
+            self.left = most
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._stream.send_all(data)
@@ -102,6 +114,8 @@ class WebSocketLine:
         self.address = address
         self.server_id = server_id
         self.known = trio.Event()
+        self.slow = False
+        meter.whole()
 
     def authenticated(self) -> None:
         """Lift the bounds of strangers."""
@@ -122,13 +136,19 @@ class WebSocketLine:
         try:
             message = await self._connection.get_message()
         except ConnectionClosed as error:
-            code = error.reason.code if error.reason is not None else 0
-            raise LineClosed("oversize" if code == 1009 else "") from None
+            raise LineClosed(self._how(error.reason.code if error.reason is not None else 0)) from None
         if isinstance(message, str):
             raise LineClosed("text")
-        if self.known.is_set():
-            self._meter.left = unfinished_bytes_max
+        self._meter.whole(unfinished_bytes_max if self.known.is_set() else None)
         return message
+
+    def _how(self, code: int) -> How:
+        """What was wrong with how the connection ended, by its WebSocket code."""
+        if self.slow:
+            return "slow"
+        if code == too_big or self._meter.left <= 0:
+            return "oversize"
+        return "half" if code == abnormal and self._meter.unfinished else ""
 
     async def aclose(self, reason: str = "") -> None:
         """End it: politely for a second, then anyway."""
@@ -199,14 +219,21 @@ async def _lasting(nursery: trio.Nursery, line: WebSocketLine, connection: WebSo
 
 
 async def _doorkeeper(line: WebSocketLine, connection: WebSocketConnection) -> None:
-    with trio.move_on_after(stranger_s_max):
+    with trio.move_on_after(stranger_s_max) as patience:
         await line.known.wait()
         return
+    line.slow = _in_time(patience)
     await line.aclose("slow")
 
 
+def _in_time(patience: trio.CancelScope) -> bool:
+    """Whether this host looked when a time was up, and not much later because it was busy."""
+    return trio.current_time() - patience.deadline < own_delay_s_max
+
+
 class Listener:
-    """Where a node is called. ``serve`` is given every connection; ``blocked`` says which hosts get none."""
+    """Where a node is called. ``serve`` is given every connection; ``blocked`` says which hosts get none; ``intruded``
+    hears of hosts whose calls came to nothing and not as honest ones do: too slow, or no TLS, or no WebSocket."""
 
     def __init__(self, listeners: Sequence[trio.SocketListener], context: ssl.SSLContext) -> None:
         self._listeners = listeners
@@ -218,7 +245,12 @@ class Listener:
         """The port that it listens at."""
         return int(self._listeners[0].socket.getsockname()[1])
 
-    async def run(self, serve: Callable[[Line], Awaitable[None]], blocked: Callable[[str], bool]) -> None:
+    async def run(
+        self,
+        serve: Callable[[Line], Awaitable[None]],
+        blocked: Callable[[str], bool],
+        intruded: Callable[[str], None] = lambda _host: None,
+    ) -> None:
         """Accept connections until cancelled."""
 
         async def accepted(stream: trio.SocketStream) -> None:
@@ -231,7 +263,8 @@ class Listener:
             if place is None:
                 return await trio.aclose_forcefully(stream)
             try:
-                await self._accepted(stream, join(host, port), place, serve)
+                if await self._accepted(stream, join(host, port), place, serve):
+                    intruded(host)
             finally:
                 place.give_back()
                 stream.socket.close()
@@ -240,15 +273,21 @@ class Listener:
 
     async def _accepted(
         self, stream: trio.SocketStream, address: str, place: Pass, serve: Callable[[Line], Awaitable[None]]
-    ) -> None:
+    ) -> bool:
+        """Serve what comes of a call; whether nothing came of it, in a way that is its caller's fault."""
         async with trio.open_nursery() as nursery:
-            connection = None
+            connection = meter = None
+            no_tls = False
             with (
                 trio.move_on_after(stranger_s_max) as opening,
                 suppress(trio.BrokenResourceError, ssl.SSLError, ConnectionClosed),
             ):
                 tls: Tls = trio.SSLStream(stream, self._context, server_side=True, https_compatible=True)
-                await tls.do_handshake()
+                try:
+                    await tls.do_handshake()
+                except trio.BrokenResourceError as error:
+                    no_tls = isinstance(error.__cause__, ssl.SSLError) and not _went(error.__cause__)
+                    raise
                 meter = _Meter(tls)
                 request = await wrap_server(
                     cast(trio.Nursery, _Edge(nursery, opening)),
@@ -258,13 +297,20 @@ class Listener:
                     receive_buffer_size=receive_bytes,
                 )
                 connection = await request.accept()
-            if connection is None:
+            if connection is None or meter is None:
                 _log.debug("no connection came of a call", extra={"address": address})
                 nursery.cancel_scope.cancel()
-                return
+                slow = trio.current_time() >= opening.deadline and _in_time(opening)
+                return slow or no_tls or (meter is not None and meter.unfinished > 0)
             line = WebSocketLine(connection, meter, address, None, place)
             async with _lasting(nursery, line, connection):
                 await serve(line)
+        return False
+
+
+def _went(error: ssl.SSLError) -> bool:
+    """Whether the other end just went away."""
+    return isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
 
 
 async def listen(host: str, port: int, context: ssl.SSLContext) -> Listener:

@@ -41,6 +41,7 @@ ingest_events_max = 8_192
 promises_a_fault = 100
 """How many promises that are broken at one time count as one fault: a node whose database is away for a while breaks
 some, who announces what there is not breaks thousands."""
+late_blame_ms = 30_000
 
 
 class Exchange:
@@ -90,12 +91,13 @@ class Exchange:
         peer.stage = "ruling"
         self._compare(peer, ruling_set, now_ms)
 
-    def left(self, link: Link, now_ms: int) -> None:
-        """The connection is gone: what it was asked for is asked of others."""
-        self.gossip.left(link)
+    def left(self, link: Link, now_ms: int) -> int:
+        """The connection is gone: what it was asked for is asked of others. How many faults it leaves behind."""
+        broken = self.gossip.left(link, now_ms)
         self.pulls.left(link)
         self.sessions.left(link)
         self._pump_all(now_ms)
+        return -(-broken // promises_a_fault)
 
     # -- what the log has now ---------------------------------------------------------------------------------------
 
@@ -298,6 +300,8 @@ class Exchange:
                     self.pulls.came(peer.link, said.author)
                 else:
                     self.pulls.failed(peer.link, said.author)
+                    if not said.events:  # it said that it has them; what it gives of a forked chain is no lie
+                        self.hands.blame(peer, "broken_want", now_ms)
             self._judge(peer, [fate for fate in done.fates if fate.what != "orphan"], True, now_ms)
             self._pump_all(now_ms)
 
@@ -333,6 +337,8 @@ class Exchange:
             self.hands.send(peer, m.NegErr(said.session, "busy"))
             return
         reply, found = self.sessions.came(peer.link, said, now_ms)
+        if self.sessions.idle(peer.link, said.session):
+            self.hands.blame(peer, "idle_round", now_ms)
         if reply is not None:
             self.hands.send(peer, reply)
         if found is not None:
@@ -387,12 +393,7 @@ class Exchange:
         for link, promises in due.broken.items():
             if link in self.hands.peers:
                 self.hands.blame(self.hands.peers[link], "broken_want", now_ms, -(-promises // promises_a_fault))
-        late = self.pulls.late(now_ms)
-        for link, author in late:
-            self.pulls.failed(link, author)
-            self._pump(self.hands.peers[link], now_ms)
-        if late:
-            self._pump_all(now_ms)
+        self._late(now_ms)
         for link in self.sessions.silent(now_ms):
             self.hands.peers[link].stage = "level"
         for peer in self._members():
@@ -401,6 +402,22 @@ class Exchange:
                 peer.settle_ms = now_ms + settle_ms if busy else None
                 if not busy:
                     self._compare(peer, events_set, now_ms)
+
+    def _late(self, now_ms: int) -> None:
+        """Ranges that did not come: asked of others, and a promise not kept, but seldom: its database may be away."""
+        late = self.pulls.late(now_ms)
+        for link, author in late:
+            self.pulls.failed(link, author)
+            peer = self.hands.peers.get(link)
+            if peer is None:
+                continue
+            if peer.late_blamed_ms + late_blame_ms <= now_ms:
+                peer.late_blamed_ms = now_ms
+                self.hands.blame(peer, "broken_want", now_ms)
+            if link in self.hands.peers:
+                self._pump(peer, now_ms)
+        if late:
+            self._pump_all(now_ms)
 
     def next_ms(self) -> int | None:
         """When ``due`` has something, at the earliest."""

@@ -81,19 +81,25 @@ class Gossip:
         """A link to who only reads: it is told of everything, and asks for what it wants."""
         self.readers.add(link)
 
-    def left(self, link: Link) -> None:
-        """The link is gone; what it promised is asked of others. (``_met`` may keep it: links have no second life.)"""
+    def left(self, link: Link, now_ms: int) -> int:
+        """The link is gone; what it promised is asked of others. How many promises it leaves broken behind.
+
+        (``_met`` may keep it: links have no second life.)
+        """
         self.eager.discard(link)
         self.lazy.discard(link)
         self.readers.discard(link)
         self._untold.pop(link, None)
-        self._debts.pop(link, None)
+        debt = self._debts.pop(link, None)
         for event_id, awaited in self._awaited.items():
             if link in awaited.announcers:
                 awaited.announcers.remove(link)
             if awaited.asked == link:
                 awaited.asked = None
                 self._remind(event_id, awaited, 0)
+        if debt is None or debt.brought:
+            return 0
+        return sum(at_ms + want_patience_ms <= now_ms for at_ms in debt.asked_ms.values())
 
     def make_lazy(self, link: Link) -> None:
         """The other end has enough of pushes (PRUNE), or its pushes brought nothing new."""
@@ -164,12 +170,13 @@ class Gossip:
         return True
 
     def lacks(self, link: Link, ids: Iterable[bytes], now_ms: int) -> None:
-        """The log has none of these, which ``link`` announced: wait a moment for a push, then ask."""
+        """The log has none of these, which ``link`` announced: wait a moment for a push, then ask.
+
+        When as many are awaited as may be, no more are: else a flood would push out its own promises unbroken.
+        """
         for event_id in ids:
-            if event_id in self._met or self._promise(event_id, link):
+            if event_id in self._met or self._promise(event_id, link) or len(self._awaited) >= ids_awaited_max:
                 continue
-            while len(self._awaited) >= ids_awaited_max:
-                self._awaited.popitem(last=False)
             awaited = self._awaited[event_id] = _Awaited([link])
             self._remind(event_id, awaited, now_ms + push_chance_ms)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from net.proto import message as m
 from net.proto.budget import Deed
 from net.proto.peer import Peer
-from net.proto.values import Ingested, Link, Question
+from net.proto.values import Ingested, Link, Question, Relate, Report
 
 Then = Callable[[Ingested, int], None]
 
@@ -24,6 +24,8 @@ class Hands(Protocol):
     def ask_for(self, peer: Peer, question: Question, then: Callable[[Any, int], None]) -> None: ...
     def ingest(self, events: Sequence[m.Wire], certificates: Sequence[bytes], asked: bool, then: Then) -> None: ...
     def blame(self, peer: Peer, deed: Deed, now_ms: int, times: int = 1) -> None: ...
+    def let_go(self, peer: Peer, reason: str) -> None: ...
+    def tell(self, output: Relate | Report) -> None: ...
 
 
 def portions(items: Sequence[Any], most: int) -> list[tuple[Any, ...]]:

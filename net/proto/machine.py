@@ -23,13 +23,16 @@ from net.proto.draw import Draw
 from net.proto.exchange import Exchange
 from net.proto.hands import Then
 from net.proto.handshake import ClientHandshake, Door, Line, Me, ServerHandshake, Taken, keep
-from net.proto.meeting import Meeting, host_of
+from net.proto.meeting import Meeting, Memory, host_of, nothing_known, rests_ms
 from net.proto.peer import Peer
+from net.proto.peers import PeerBook
+from net.proto.takers import appending, takers
 from net.proto.values import (
     Admit,
     Answered,
     Appended,
     Ask,
+    ClockSet,
     Close,
     Closed,
     Dial,
@@ -38,11 +41,16 @@ from net.proto.values import (
     Ingest,
     Ingested,
     Input,
+    Intruded,
     Link,
+    Misframed,
     Opened,
+    Ordered,
     Output,
+    Placed,
     Question,
     Received,
+    Relate,
     Report,
     Send,
     Shout,
@@ -60,44 +68,25 @@ full_mesh_peers = 12
 mesh_peers = 6
 questions_a_peer_max = 16
 
-_appending: frozenset[type[m.Message]] = frozenset({m.Events, m.Have, m.Range, m.Frontier, m.CertIds, m.Cert})
-"""What an observer may not send: it reads only."""
-
-
-def _table(exchange: Exchange, meeting: Meeting) -> dict[type[m.Message], Callable[[Peer, Any, int], None]]:
-    """Who takes which message."""
-    return {
-        m.Events: exchange.on_events,
-        m.Have: exchange.on_have,
-        m.Want: exchange.on_want,
-        m.Prune: exchange.on_prune,
-        m.Graft: exchange.on_graft,
-        m.FrontierGet: exchange.on_frontier_get,
-        m.Frontier: exchange.on_frontier,
-        m.RangeGet: exchange.on_range_get,
-        m.Range: exchange.on_range,
-        m.NegOpen: exchange.on_neg_open,
-        m.NegMsg: exchange.on_neg_msg,
-        m.NegErr: exchange.on_neg_end,
-        m.NegClose: exchange.on_neg_end,
-        m.CertIds: exchange.certificates.on_cert_ids,
-        m.CertGet: exchange.certificates.on_cert_get,
-        m.Cert: exchange.certificates.on_cert,
-        m.ProofGet: exchange.certificates.on_proof_get,
-        m.PeersGet: meeting.on_peers_get,
-        m.Peers: meeting.on_peers,
-    }
+_deeds: dict[str, Deed] = {"oversize": "oversize", "text": "malformed"}
+"""What a connection that ended within a frame says of a node that is known."""
+_hosts_faults = frozenset({"bad_proof", "other_nonce", "own_nonce"})
+"""Refusals of a handshake that no honest program brings about."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """How this node is to behave: who it is, who is a member, how many others may read, whom it knows, what it says."""
+    """How this node is to behave: who it is, who is a member, how many others may read, whom it knows, what it says.
+
+    ``memory``: what it knows of others from before.
+    """
 
     me: Me
     is_member: Callable[[bytes], bool]
     observers: int = 0
     bootstrap: Sequence[str] = ()
     announcer: Announcer | None = None
+    memory: Memory = nothing_known
 
 
 class Machine:
@@ -109,14 +98,15 @@ class Machine:
         self.conduct = Ledger()
         self.exchange = Exchange(self, stock)
         ear = Ear(me.network_id, me.keys.node_id, ways.is_member, now_ms)
-        self.meeting = Meeting(self, me.keys.node_id, self.conduct, draw, ear, ways.announcer)
+        book = PeerBook(me.keys.node_id, self.conduct, draw)
+        self.meeting = Meeting(self, book, self.conduct, ear, ways.announcer, ways.memory)
         self.meeting.bootstrap(ways.bootstrap)
         self._observers = ways.observers
         self._is_member = ways.is_member
         self._draw = draw
         self._now_ms = now_ms
         self._door = Door(ways.is_member, self._is_graylisted, self._observer_room)
-        self._handlers = _table(self.exchange, self.meeting)
+        self._handlers = takers(self.exchange, self.meeting)
         self._out: list[Output] = []
         self._token = 0
         self._then: dict[int, Callable[[Any, int], None]] = {}
@@ -139,6 +129,16 @@ class Machine:
                 self.meeting.book.failed(given.address, now_ms)
             case Heard():
                 self.meeting.heard(given.host, given.data, now_ms)
+            case Misframed(link, how):
+                self._misframed(link, how)
+            case Intruded(host):
+                self.conduct.stranger_fault(host, now_ms)
+            case Ordered():
+                self.meeting.friends.ordered(given, now_ms)
+            case Placed():
+                self.meeting.placed(given)
+            case ClockSet():
+                self.meeting.clock_set()
             case Appended():
                 self.exchange.appended(given, now_ms)
                 self._compare_soon()
@@ -192,8 +192,18 @@ class Machine:
         assert peer.taken is not None
         node_id = peer.taken.node_id
         if self.conduct.note(node_id, deed, now_ms, times) and peer.link in self.peers:
-            self._out.append(Report("graylisted", node_id.hex(), deed))
-            self._end(peer, "graylisted")
+            self.tell(Report("graylisted", node_id.hex(), deed))
+            self.let_go(peer, "graylisted")
+
+    def tell(self, output: Relate | Report) -> None:
+        """Say something to whoever runs this."""
+        self._out.append(output)
+
+    def let_go(self, peer: Peer, reason: str) -> None:
+        """Say goodbye, and forget the connection."""
+        self.send(peer, m.Bye(reason))
+        self._out.append(Close(peer.link, reason))
+        self._closed(peer.link, rests_ms.get(reason, 0))
 
     # -- connections ------------------------------------------------------------------------------------------------
 
@@ -213,23 +223,31 @@ class Machine:
         if given.server_id is not None:
             self.meeting.book.answered(given.address, given.server_id, self._now_ms)
         budget = PeerBudget(self._now_ms)
-        peer = Peer(given.link, given.address, dialled, handshake, budget, heard_ms=self._now_ms)
+        now_ms = self._now_ms
+        peer = Peer(given.link, given.address, dialled, handshake, budget, opened_ms=now_ms, heard_ms=now_ms)
         self.peers[given.link] = peer
         if isinstance(handshake, ServerHandshake):
             self.send(peer, handshake.hello(self._now_ms))
 
-    def _closed(self, link: Link) -> None:
+    def _closed(self, link: Link, rest_ms: int = 0) -> None:
         peer = self.peers.pop(link, None)
         if peer is not None and peer.taken is not None:
-            self.exchange.left(link, self._now_ms)
-            self.meeting.left(peer, self._now_ms)
+            broken = self.exchange.left(link, self._now_ms)
+            if broken:
+                self.conduct.note(peer.taken.node_id, "broken_want", self._now_ms, broken)
+            self.meeting.left(peer, self._now_ms, rest_ms)
             self._out.append(Report("left", peer.taken.node_id.hex()))
 
-    def _end(self, peer: Peer, reason: str) -> None:
-        """Say goodbye, and forget the connection."""
-        self.send(peer, m.Bye(reason))
-        self._out.append(Close(peer.link, reason))
-        self._closed(peer.link)
+    def _misframed(self, link: Link, how: str) -> None:
+        """The connection ends by itself; what is left is the blame. A known node's crash in mid-frame is no fault."""
+        peer = self.peers.get(link)
+        if peer is None:
+            return
+        self._out.append(Report("misframed", peer.address, how))
+        if peer.taken is None and not peer.dialled:
+            self.conduct.stranger_fault(host_of(peer.address), self._now_ms)
+        elif peer.taken is not None and how in _deeds:
+            self.blame(peer, _deeds[how], self._now_ms)
 
     def _received(self, given: Received) -> None:
         peer = self.peers.get(given.link)
@@ -238,7 +256,9 @@ class Machine:
         peer.heard_ms = self._now_ms
         try:
             message = frame.decode(given.frame)
-            if not isinstance(message, frame.Unknown):
+            if isinstance(message, frame.Unknown):
+                peer.unknown += 1
+            else:
                 self._hear(peer, message)
         except Malformed as refusal:
             self._out.append(Report("malformed", peer.address, str(refusal)))
@@ -247,10 +267,12 @@ class Machine:
             else:
                 self.conduct.stranger_fault(host_of(peer.address), self._now_ms)
             if peer.link in self.peers:
-                self._end(peer, "malformed")
+                self.let_go(peer, "malformed")
         except Refused as refusal:
             self._out.append(Report("refused", peer.address, str(refusal)))
-            self._end(peer, refusal.reason)
+            if peer.taken is None and refusal.reason in _hosts_faults:
+                self.conduct.stranger_fault(host_of(peer.address), self._now_ms)
+            self.let_go(peer, refusal.reason)
 
     def _hear(self, peer: Peer, message: m.Message) -> None:
         if peer.taken is None:
@@ -262,14 +284,14 @@ class Machine:
             case m.Pong(nonce):
                 peer.rtt_ms = next((self._now_ms - at for one, at in peer.pinged if one == nonce), peer.rtt_ms)
                 peer.pinged.clear()
-            case m.Bye():
+            case m.Bye(reason):
                 self._out.append(Close(peer.link, "bye"))
-                self._closed(peer.link)
+                self._closed(peer.link, rests_ms.get(reason, 0))
             case m.Hello() | m.Welcome():
                 raise Malformed("handshake_order", "the handshake is over, and another message of it came")
             case _:
                 handler = self._handlers.get(type(message))
-                if handler is not None and not (peer.reads_only and type(message) in _appending):
+                if handler is not None and not (peer.reads_only and type(message) in appending):
                     handler(peer, message, self._now_ms)
 
     def _shake_hands(self, peer: Peer, message: m.Message) -> None:
@@ -303,7 +325,7 @@ class Machine:
                 continue
             old, new = self._line(held, held.taken), self._line(peer, taken)
             loser = held if keep(old, new) == new else peer
-            self._end(loser, "one_connection")
+            self.let_go(loser, "one_connection")
             if loser is peer:
                 return False
         return True
@@ -314,6 +336,7 @@ class Machine:
         self._out.append(Report("joined", taken.node_id.hex(), peer.address))
         self.exchange.joined(peer, eager=taken.member and self._has_room_in_mesh(), now_ms=self._now_ms)
         self.meeting.joined(peer, self._now_ms)
+        self._ping(peer)
         self._compare_soon()
 
     def _has_room_in_mesh(self) -> bool:
@@ -357,7 +380,7 @@ class Machine:
         if peer.taken is None:
             return
         if len(peer.pinged) >= pings_unanswered_max:
-            self._end(peer, "silent")
+            self.let_go(peer, "silent")
             return
         nonce = int.from_bytes(self._draw.randbytes(8), "big")
         peer.pinged.append((nonce, self._now_ms))

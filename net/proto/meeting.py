@@ -1,22 +1,46 @@
-"""How this node meets others: whom it dials, what it calls out and hears on the local network (docs/network.md §2).
+"""How this node meets others: whom it dials and lets go, what it calls out and hears on the local network, what their
+clocks and their operators say (docs/network.md §2, §3).
 
 Works for the machine, which lends it its hands. Places and their worth are in ``peers``, announcements in
-``announce``; here is what leads from one to the other.
+``announce``, friends in ``friends``; here is what leads from one to the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
 
 from net.proto import message as m
 from net.proto.address import split
 from net.proto.announce import Announcer, Ear, Heard
+from net.proto.budget import Buckets, allowances
+from net.proto.clocks import Clocks
 from net.proto.conduct import Ledger
-from net.proto.draw import Draw
+from net.proto.friends import Friends
 from net.proto.hands import Hands
 from net.proto.peer import Peer
-from net.proto.peers import PeerBook, Target
+from net.proto.peers import Known, PeerBook, Target, rest_ms_max
+from net.proto.values import Placed, Relation
 from wattswarm.kernel.refusal import Malformed
+
+askers_max = 1_024
+clock_again_ms = 5_000
+clock_off_again_ms = 60_000
+rests_ms: Mapping[str, int] = {"surplus": rest_ms_max, "unwanted": rest_ms_max}
+"""How long who was let go for a reason leaves the other alone."""
+
+
+class Memory(Struct, frozen=True):
+    """What a node knows of others from before it began. ``places``: where whom was reached or heard; ``unwanted``:
+    addresses and node ids (in hex) that the operator does not want dialled."""
+
+    places: Sequence[Known] = ()
+    relations: Mapping[bytes, Relation] = {}
+    unwanted: Sequence[str] = ()
+
+
+nothing_known = Memory()
 
 
 def host_of(address: str) -> str:
@@ -31,25 +55,42 @@ class Meeting:
     """The node's neighbourhood. ``announcer`` None: it calls out nothing."""
 
     def __init__(
-        self, hands: Hands, me: bytes, conduct: Ledger, draw: Draw, ear: Ear, announcer: Announcer | None
+        self, hands: Hands, book: PeerBook, conduct: Ledger, ear: Ear, announcer: Announcer | None, memory: Memory
     ) -> None:
-        self.book = PeerBook(me, conduct, draw)
+        self.book = book
         self.ear = ear
+        self.clocks = Clocks()
+        self.friends = Friends(hands, book, memory.relations)
         self._hands = hands
         self._conduct = conduct
         self._announcer = announcer
+        self._askers: Buckets[bytes] = Buckets(allowances["addresses"], askers_max)
+        self._clock_set = False
+        self._clock_again_ms = 0
+        for known in memory.places:
+            book.remember(known)
+        for about in memory.unwanted:
+            book.want(about, False)
 
     def bootstrap(self, addresses: Sequence[str]) -> None:
         """Addresses that people gave."""
         for address in addresses:
             self.book.learn(address, "configured")
 
+    def placed(self, order: Placed) -> None:
+        """The operator wants somebody dialled, or not any more: what was dialled is let go."""
+        self.book.want(order.about, order.wanted)
+        for peer in list(self._hands.peers.values()):
+            named = peer.taken is not None and order.about in (peer.address, peer.taken.node_id.hex())
+            if named and peer.dialled and not order.wanted:
+                self._hands.let_go(peer, "unwanted")
+
     def heard(self, host: str, datagram: bytes, now_ms: int) -> None:
         """A datagram came. A member that is new is tried at once, and may not have heard this node yet."""
         heard = self.ear.hear(host, datagram, now_ms)
-        if isinstance(heard, Heard) and heard.new:
-            self.book.heard(heard.node_id, heard.address, now_ms)
-            if self._announcer is not None:
+        if isinstance(heard, Heard):
+            self.book.heard(heard.node_id, heard.address, now_ms, new=heard.new)
+            if heard.new and self._announcer is not None:
                 self._announcer.prompt()
 
     def joined(self, peer: Peer, now_ms: int) -> None:
@@ -60,8 +101,12 @@ class Meeting:
         self.book.introduced(node_id, host, peer.taken.listen)
         if peer.taken.member:
             self._conduct.member_came(host)
+            self.clocks.heard(node_id, peer.taken.ahead_ms, now_ms - peer.opened_ms)
+            self.friends.joined(node_id, now_ms)
         if peer.dialled:
             self._hands.send(peer, m.PeersGet())
+        if peer.dialled and not self.book.is_wanted(peer.address, node_id):
+            self._hands.let_go(peer, "unwanted")
 
     def admitted(self, peer: Peer, now_ms: int) -> None:
         """Who is connected has become a member."""
@@ -70,18 +115,19 @@ class Meeting:
         self.book.joined(peer.taken.node_id, address, now_ms, member=True)
         self._conduct.member_came(host_of(peer.address))
 
-    def left(self, peer: Peer, now_ms: int) -> None:
-        """The last connection to a node is gone."""
+    def left(self, peer: Peer, now_ms: int, rest_ms: int = 0) -> None:
+        """The last connection to a node is gone. ``rest_ms``: leave it alone that long at least."""
         assert peer.taken is not None
         if peer.taken.member:
             self._conduct.member_left(host_of(peer.address))
-        self.book.left(peer.taken.node_id, now_ms)
+        self.book.left(peer.taken.node_id, now_ms, rest_ms)
 
     def on_peers_get(self, peer: Peer, _said: m.PeersGet, now_ms: int) -> None:
-        """Tell a peer where this node connected to itself."""
-        if peer.budget.take("addresses", 1, now_ms):
-            assert peer.taken is not None
-            self._hands.send(peer, m.Peers(self.book.share(peer.taken.node_id)))
+        """Tell a peer where this node connected to itself: 32 addresses a minute."""
+        assert peer.taken is not None
+        addresses = self.book.share(peer.taken.node_id)
+        if self._askers.take(peer.taken.node_id, max(1, len(addresses)), now_ms):
+            self._hands.send(peer, m.Peers(addresses))
 
     def on_peers(self, peer: Peer, said: m.Peers, now_ms: int) -> None:
         """A peer tells where it connected to."""
@@ -91,9 +137,35 @@ class Meeting:
 
     def due(self, now_ms: int) -> tuple[list[Target], bytes | None]:
         """Whom to dial now, and what to call out."""
+        self._let_go(now_ms)
+        self.friends.due(now_ms)
         return self.book.dial(now_ms), None if self._announcer is None else self._announcer.due(now_ms)
+
+    def _let_go(self, now_ms: int) -> None:
+        """Whom this node has too much of; and one whose clock is to be asked again, for only a HELLO tells it."""
+        surplus = self.book.surplus()
+        for peer in [peer for peer in self._hands.peers.values() if peer.taken and peer.taken.node_id in surplus]:
+            self._hands.let_go(peer, "surplus")
+        if (self._clock_set or self.clocks.off_ms) and self._clock_again_ms <= now_ms:
+            self._ask_a_clock(now_ms)
+
+    def _ask_a_clock(self, now_ms: int) -> None:
+        members = [peer for peer in self._hands.peers.values() if peer.taken and peer.taken.member]
+        unasked = [peer for peer in members if peer.taken and peer.taken.node_id not in self.clocks]
+        self._clock_set = bool(unasked) and not self.clocks.enough()
+        old = [peer for peer in members if peer.opened_ms + clock_off_again_ms <= now_ms]
+        asked = unasked if self._clock_set else old
+        if asked:
+            self._clock_again_ms = now_ms + (clock_again_ms if self._clock_set else clock_off_again_ms)
+            self._hands.let_go(min(asked, key=lambda peer: peer.opened_ms), "clock")
+
+    def clock_set(self) -> None:
+        """This host's clock was set: whoever is connected is met again, one after the other, to compare."""
+        self.clocks.forget()
+        self._clock_set = True
 
     def next_ms(self, now_ms: int) -> int | None:
         """When ``due`` has something, at the earliest."""
-        times = [self.book.next_ms(now_ms), None if self._announcer is None else self._announcer.next_ms(now_ms)]
+        announce_ms = None if self._announcer is None else self._announcer.next_ms(now_ms)
+        times = [self.book.next_ms(now_ms), announce_ms, self.friends.next_ms()]
         return min((at for at in times if at is not None), default=None)

@@ -30,6 +30,7 @@ class Peer:
     dialled: bool
     handshake: ServerHandshake | ClientHandshake
     budget: PeerBudget
+    opened_ms: int = 0
     taken: Taken | None = None
     stage: Stage = "new"
     frontier: Frontier = "unasked"
@@ -44,6 +45,8 @@ class Peer:
     heard_ms: int = 0
     pinged: list[tuple[int, int]] = field(default_factory=list)
     rtt_ms: int | None = None
+    unknown: int = 0
+    late_blamed_ms: int = 0
 
     @property
     def reads_only(self) -> bool:

@@ -46,8 +46,19 @@ friends_max = 64
 tellers_max = 1_024
 own_addresses_max = 32
 
+Found = Literal["reached", "heard", "called"]
 Source = Literal["configured", "heard", "stored", "introduced", "told"]
 worth: Final[dict[Source, int]] = {"configured": 4, "heard": 3, "stored": 2, "introduced": 1, "told": 0}
+
+
+class Known(Struct, frozen=True):
+    """A node and where it may be dialled: reached by this node, heard on the local network, or said by itself when it
+    called from that host. ``seen_ms``: when it was there last."""
+
+    node_id: bytes
+    address: str
+    by: Found
+    seen_ms: int
 
 
 class Target(Struct, frozen=True):
@@ -67,6 +78,7 @@ class _Place:
     dialling_since_ms: int | None = None
     reached: bool = False
     at_its_host: bool = False
+    seen_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -96,6 +108,8 @@ class PeerBook:
         self._places: dict[str, _Place] = {}
         self._up: dict[bytes, _Up] = {}
         self._friends: set[bytes] = set()
+        self._unwanted: set[str] = set()
+        self._unwanted_nodes: set[bytes] = set()
         self._own: set[str] = set()
         self._tellers: Buckets[bytes] = Buckets(allowances["addresses"], tellers_max)
 
@@ -121,13 +135,15 @@ class PeerBook:
             place.node_id = node_id
         return True
 
-    def heard(self, node_id: bytes, address: str, now_ms: int) -> None:
-        """A node was newly heard on the local network (signed, by itself): it is there, so it is tried at once."""
+    def heard(self, node_id: bytes, address: str, now_ms: int, *, new: bool = True) -> None:
+        """A node was heard on the local network (signed, by itself): it is there. ``new``: it is tried at once."""
         if self.learn(address, "heard", node_id):
             place = self._places[address]
             place.node_id = node_id
-            place.failures = 0  # what failed before it was silent says nothing about now
-            place.due_ms = min(place.due_ms, now_ms)
+            place.seen_ms = now_ms
+            if new:
+                place.failures = 0  # what failed before it was silent says nothing about now
+                place.due_ms = min(place.due_ms, now_ms)
 
     def told(self, teller: bytes, teller_host: str, addresses: Iterable[str], now_ms: int) -> int:
         """Addresses that a peer says it connected to, 32 a minute of one teller. How many are in the book now."""
@@ -158,11 +174,36 @@ class PeerBook:
         ]
         return tuple(self._draw.sample(mine, min(addresses_max, len(mine))))
 
-    def reached(self) -> Iterator[tuple[str, bytes]]:
-        """(address, node id) of the places that were ever reached: what is worth keeping over a restart."""
+    def known(self, now_ms: int) -> Iterator[Known]:
+        """The places where their own nodes were met or heard: what is worth keeping over a restart."""
         for place in self._places.values():
-            if place.reached and place.node_id is not None:
-                yield place.address, place.node_id
+            by = _found(place)
+            if place.node_id is not None and by is not None:
+                there = by != "heard" and place.node_id in self._up
+                yield Known(place.node_id, place.address, by, now_ms if there else place.seen_ms)
+
+    def remember(self, known: Known) -> None:
+        """A place that was known before this node began."""
+        if self.learn(known.address, "stored", known.node_id):
+            place = self._places[known.address]
+            place.seen_ms, place.reached = known.seen_ms, known.by == "reached"
+
+    def want(self, about: str, wanted: bool) -> None:
+        """An address, or a node by its id in hex, is not to be dialled any more, or is again."""
+        node_id = node_named(about)
+        if wanted:
+            self._unwanted.discard(about)
+            self._unwanted_nodes -= {node_id}
+        elif node_id is None:
+            self._unwanted.add(about)
+        else:
+            self._unwanted_nodes.add(node_id)
+        if wanted and node_id is None:
+            self.learn(about, "configured")
+
+    def is_wanted(self, address: str, node_id: bytes | None) -> bool:
+        """Whether a node may be dialled there."""
+        return address not in self._unwanted and node_id not in self._unwanted_nodes
 
     def befriend(self, node_id: bytes) -> None:
         """The node is a friend from now on. Raises ``Refused`` beyond 64 of them."""
@@ -211,6 +252,7 @@ class PeerBook:
         if place is not None:
             place.node_id = node_id
             place.reached = True
+            place.seen_ms = now_ms
 
     def left(self, node_id: bytes, now_ms: int, rest_ms: int = 0) -> None:
         """The last connection to the node is gone. ``rest_ms``: leave it alone that long at least."""
@@ -218,6 +260,7 @@ class PeerBook:
         up = self._up.pop(node_id, None)
         lasted = up is not None and now_ms - up.since_ms >= settled_ms
         for place in self._places_of(node_id):
+            place.seen_ms = now_ms if place.reached or place.at_its_host else place.seen_ms
             place.failures = 1 if lasted else max(1, place.failures)
             place.due_ms = now_ms + max(rest_ms, self._backoff_ms(place))
 
@@ -259,7 +302,8 @@ class PeerBook:
         times = [since_ms + dial_ms_max if since_ms <= now_ms else now_ms for since_ms in dials]
         for place in places:
             wanted = lacking or place.node_id in self._friends
-            if wanted and place.due_ms > now_ms and place.dialling_since_ms is None and place.node_id not in self._up:
+            wanted = wanted and place.node_id not in self._up and self.is_wanted(place.address, place.node_id)
+            if wanted and place.due_ms > now_ms and place.dialling_since_ms is None:
                 times.append(min(place.due_ms, now_ms + backoff_ms_max))
         return max(now_ms, min(times)) if times else None
 
@@ -272,6 +316,8 @@ class PeerBook:
         for place in sorted(mixed, key=lambda place: place.failures):
             place.due_ms = min(place.due_ms, now_ms + backoff_ms_max)  # a clock that went back keeps nobody away
             if place.due_ms > now_ms or place.dialling_since_ms is not None:
+                continue
+            if not self.is_wanted(place.address, place.node_id):
                 continue
             if place.node_id is not None:
                 if place.node_id in taken:
@@ -295,6 +341,8 @@ class PeerBook:
 
     def surplus(self) -> list[bytes]:
         """Nodes to let go, at random: what is above 12 links, never a friend, nor one of the last two we dialled."""
+        if len(self._up) <= mesh_max:
+            return []
         mesh = {node_id: up for node_id, up in self._up.items() if up.takes_part}
         callers = [node_id for node_id, up in mesh.items() if not up.dialled and node_id not in self._friends]
         dialled = [node_id for node_id, up in mesh.items() if up.dialled and node_id not in self._friends]
@@ -336,6 +384,19 @@ class PeerBook:
             return False
         del self._places[least.address]
         return True
+
+
+def node_named(about: str) -> bytes | None:
+    """The node id that 64 hex digits are; None: it is an address."""
+    return bytes.fromhex(about) if len(about) == 64 and not set(about) - set("0123456789abcdef") else None
+
+
+def _found(place: _Place) -> Found | None:
+    if place.reached:
+        return "reached"
+    if place.source == "heard":
+        return "heard"
+    return "called" if place.at_its_host or place.source == "stored" else None
 
 
 def _under_way_still(place: _Place, now_ms: int) -> bool:

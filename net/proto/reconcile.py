@@ -18,6 +18,8 @@ from wattswarm.kernel.refusal import Malformed, Refused
 
 answered_a_peer_max = 2
 silence_ms_max = 10_000
+rounds_without_ids_max = 8
+"""As often as sixteen buckets of four billion items can be split before ids must show."""
 
 
 @dataclass(slots=True)
@@ -26,6 +28,7 @@ class _Asking:
     which: Set
     side: Initiator
     heard_ms: int
+    fruitless: int = 0
 
 
 @dataclass(slots=True)
@@ -33,6 +36,8 @@ class _Answering:
     which: Set
     side: Responder
     heard_ms: int
+    last: bytes = b""
+    repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,7 @@ class Sessions:
     def _answer(self, link: Link, session: int, message: bytes, now_ms: int) -> NegMsg | NegErr:
         answering = self._answering[link][session]
         answering.heard_ms = now_ms
+        answering.repeats, answering.last = message == answering.last, message
         try:
             return NegMsg(session, answering.side.answer(message))
         except Malformed:
@@ -101,11 +107,20 @@ class Sessions:
             return None, None
         asking.heard_ms = now_ms
         step = asking.side.answer(said.message)
+        asking.fruitless = 0 if step.have or step.need else asking.fruitless + 1
         found = Found(asking.which, step.have, step.need, step.reply is None, step.complete)
         if step.reply is None:
             del self._asking[link]
             return NegClose(said.session), found
         return NegMsg(said.session, step.reply), found
+
+    def idle(self, link: Link, session: int) -> bool:
+        """Whether the last message of an open session brought it no further: the same again, or splitting no end."""
+        answering = self._answering.get(link, {}).get(session)
+        if answering is not None:
+            return answering.repeats
+        asking = self._asking.get(link)
+        return asking is not None and asking.session == session and asking.fruitless > rounds_without_ids_max
 
     def answers(self, link: Link, session: int) -> Set | None:
         """What the peer compares in a session that it began; None: there is no such session."""

@@ -123,11 +123,47 @@ class Answered(Struct, frozen=True):
     answer: object
 
 
+class Misframed(Struct, frozen=True):
+    """What came on the link is no frame, or not in time, and it ends. ``how``: larger than a frame may be; of text; not
+    whole when the other end went; not who it is within the time for that."""
+
+    link: Link
+    how: Literal["oversize", "text", "half", "slow"]
+
+
+class Intruded(Struct, frozen=True):
+    """Somebody at ``host`` made a connection that came to nothing, and not as honest ones do."""
+
+    host: str
+
+
+class Ordered(Struct, frozen=True):
+    """The operator wants a node for a friend, or no more. ``number`` grows with every order."""
+
+    node_id: bytes
+    number: int
+    wish: Literal["yes", "no"]
+
+
+class Placed(Struct, frozen=True):
+    """The operator wants an address, or a node (its id in hex), dialled, or not dialled any more."""
+
+    about: str
+    wanted: bool
+
+
+class ClockSet(Struct, frozen=True):
+    """This host's clock was set: it does not go on from where it was."""
+
+
 class Woke(Struct, frozen=True):
     """The time of the last ``Wake`` has come."""
 
 
-Input: TypeAlias = Opened | Received | Closed | DialFailed | Heard | Appended | Ingested | Answered | Woke
+Input: TypeAlias = (
+    Opened | Received | Closed | DialFailed | Heard | Appended | Ingested | Answered | Misframed | Intruded | Ordered
+    | Placed | ClockSet | Woke
+)  # fmt: skip
 
 # -- what there is at first -----------------------------------------------------------------------------------------
 
@@ -140,6 +176,14 @@ class Stock(Struct, frozen=True):
     decisions: Iterable[bytes]
     chains: Mapping[bytes, Head]
     standing: Standing
+
+
+class Relation(NamedTuple):
+    """How this node and another stand: the operator's newest order and its number, and whether the other asked."""
+
+    number: int
+    wish: Literal["", "yes", "no"]
+    asked: bool
 
 
 # -- questions to the log ------------------------------------------------------------------------------------------
@@ -235,6 +279,13 @@ class Ask(Struct, frozen=True):
     question: Question
 
 
+class Relate(Struct, frozen=True):
+    """Remember how this node and another stand, over a restart; without a wish and not asked: forget it."""
+
+    node_id: bytes
+    relation: Relation
+
+
 class Wake(Struct, frozen=True):
     """Say ``Woke`` at this time; only the newest counts."""
 
@@ -249,4 +300,4 @@ class Report(Struct, frozen=True):
     detail: str = ""
 
 
-Output: TypeAlias = Send | Close | Admit | Dial | Shout | Ingest | Ask | Wake | Report
+Output: TypeAlias = Send | Close | Admit | Dial | Shout | Ingest | Ask | Relate | Wake | Report

@@ -15,6 +15,7 @@ from tests.cli.conftest import Shell
 by_hand = {
     "wattswarm executors add rt http://127.0.0.1:8787": "its own test, with the port that is free here",
     f"wattswarm proof fetch {'ab' * 32} --peer 127.0.0.1:7700 --out p.cbor": "test_swarm.py: it needs a peer",
+    f"wattswarm peers befriend {'ab' * 32}": "test_peers.py: it needs a member",
     "wattswarm demo": "its own test: it takes seconds",
     "wattswarm node up": "its own test: it would end the tasks that other examples need",
 }

@@ -17,6 +17,7 @@ from net.proto import values as v
 from net.proto.handshake import Me
 from net.proto.items import Items
 from net.proto.machine import Machine, Ways
+from net.proto.meeting import Memory
 from net.proto.message import Standing, Total
 from sel.ingest import Knowledge, Taken, take_in
 from sel.memory import MemoryStore
@@ -44,8 +45,10 @@ class Node:
         self.store = MemoryStore()
         self.knowledge = Knowledge(network)
         self.observers = observers
+        self.ahead_ms = 0
         self.boots = 0
         self.reports: list[v.Report] = []
+        self.related: dict[bytes, v.Relation] = {}
         self.sent: Counter[str] = Counter()
         self.links: dict[int, tuple[Node, int]] = {}
         self.wake_ms: int | None = None
@@ -67,7 +70,8 @@ class Node:
             self.standing(),
         )
         draw = random.Random(f"{self.name} {self.boots}")
-        self.machine = Machine(Ways(me, self._knows, self.observers), stock, draw, self.swarm.now_ms)
+        ways = Ways(me, self._knows, self.observers, memory=Memory(relations=self.related))
+        self.machine = Machine(ways, stock, draw, self.swarm.now_ms + self.ahead_ms)
 
     def _knows(self, node_id: bytes) -> bool:
         return self.knowledge.network.knows_author(node_id)
@@ -189,6 +193,7 @@ class Swarm:
     queue: list[tuple[int, int, Node, v.Input]] = field(default_factory=list)
     cut: set[frozenset[str]] = field(default_factory=set)
     frames: Counter[str] = field(default_factory=Counter)
+    arrives_ms: dict[int, int] = field(default_factory=dict)
     count: int = 0
 
     def __post_init__(self) -> None:
@@ -218,13 +223,14 @@ class Swarm:
         """Cut every connection between two nodes."""
         for link, (peer, there) in list(one.links.items()):
             if peer is other:
-                del one.links[link], other.links[there]
+                del one.links[link]
+                other.links.pop(there, None)
                 self.feed(one, v.Closed(link))
                 self.feed(other, v.Closed(there))
 
     def feed(self, node: Node, given: v.Input) -> None:
         """One input, and what follows from it."""
-        for output in node.machine.handle(given, self.now_ms):
+        for output in node.machine.handle(given, self.now_ms + node.ahead_ms):
             self._perform(node, output)
 
     def _perform(self, node: Node, output: v.Output) -> None:
@@ -233,17 +239,23 @@ class Swarm:
                 self.frames[node.name] += len(frame)
                 if not (dropping and self.source.random() < self.loss):
                     peer, there = node.links[link]
-                    self._later(self.source.randint(1, 5), peer, v.Received(there, frame))
+                    at_ms = max(self.arrives_ms.get(there, 0), self.now_ms + self.source.randint(1, 5))
+                    self.arrives_ms[there] = at_ms  # a connection keeps the order of its frames
+                    self._later(at_ms - self.now_ms, peer, v.Received(there, frame))
             case v.Close(link, _) if link in node.links:
-                peer, there = node.links.pop(link)
-                peer.links.pop(there, None)
-                self._later(6, peer, v.Closed(there))
+                peer, there = node.links.pop(link)  # what was sent before still arrives
+                at_ms = max(self.arrives_ms.get(there, 0), self.now_ms + 6)
+                self._later(at_ms - self.now_ms, peer, v.Closed(there))
             case v.Ingest():
                 self._later(2, node, node.ingest(output))
             case v.Ask(token, question):
                 self._later(1, node, v.Answered(token, node.answer(question)))
             case v.Wake(at_ms):
-                node.wake_ms = at_ms
+                node.wake_ms = at_ms - node.ahead_ms
+            case v.Relate(node_id, row):
+                node.related.pop(node_id, None)
+                if row.wish or row.asked:
+                    node.related[node_id] = row
             case v.Report():
                 node.reports.append(output)
 
@@ -263,6 +275,8 @@ class Swarm:
             self.now_ms = max(self.now_ms, next_ms)
             while self.queue and self.queue[0][0] <= self.now_ms:
                 _, _, node, given = heappop(self.queue)
+                if isinstance(given, v.Closed):
+                    node.links.pop(given.link, None)
                 if not isinstance(given, v.Received) or given.link in node.links:
                     self.feed(node, given)
             for node in self.nodes:

@@ -63,7 +63,7 @@ def test_a_comparison_that_finds_certificates_goes_on_to_events() -> None:
     swarm.run(1_000)
     ada, ben = swarm.nodes
     for link in list(ada.links):
-        ada.machine.exchange.gossip.left(link)
+        ada.machine.exchange.gossip.left(link, swarm.now_ms)
     swarm.loss = 1.0
     version = world.next_version({"ada": everything, "ben": everything, "cy": everything})
     ada.store.certificates[version.id] = version

@@ -18,6 +18,7 @@ from typing import Protocol
 
 import trio
 
+from sel.authoring import ClockAhead
 from sel.errors import StoreUnavailable
 from sel.log import Log
 from sel.news import Changed, Mark, TaskLine
@@ -271,7 +272,7 @@ class Crew:
         about = {"task_id": attended.line.task_id, "task": attended.line.task.hex()}
         pause_s = back_off_s[min(attended.failures, len(back_off_s) - 1)]
         attended.failures += 1
-        away = isinstance(error, StoreUnavailable)
+        away = isinstance(error, StoreUnavailable | ClockAhead)  # told of elsewhere, once for all tasks
         if away or attended.fault == said:
             _log.debug("a task is tried again later", extra={**about, "why": said})
         elif isinstance(error, Refused):

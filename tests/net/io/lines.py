@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import trio
 
 from net.io.ports import DialFailed, Line, LineClosed
+from net.proto.values import Relate
 
 
 @dataclass
@@ -58,3 +59,6 @@ class Nowhere:
 
     async def shout(self, datagram: bytes) -> None:
         """Unheard."""
+
+    async def relate(self, given: Relate) -> None:
+        """Forgotten."""

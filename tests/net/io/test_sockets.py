@@ -27,6 +27,7 @@ class Server:
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
         self.blocked: set[str] = set()
+        self.intruded: list[str] = []
         self._send, self.lines = trio.open_memory_channel[Line](64)
 
     @property
@@ -42,7 +43,7 @@ class Server:
 async def serving() -> AsyncIterator[Server]:
     server = Server(await listen("127.0.0.1", 0, server_context(keys)))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.listener.run, server.serve, server.blocked.__contains__)
+        nursery.start_soon(server.listener.run, server.serve, server.blocked.__contains__, server.intruded.append)
         yield server
         nursery.cancel_scope.cancel()
 
@@ -110,7 +111,7 @@ async def test_a_stranger_that_sends_more_than_4_kib_is_cut_off() -> None:
     async with serving() as server, dialled(server.address, None, client_context()) as line:
         there = await server.lines.receive()
         await line.send(bytes(5_000))
-        with trio.fail_after(3), pytest.raises(LineClosed):
+        with trio.fail_after(3), pytest.raises(LineClosed, match="oversize"):
             await there.receive()
 
 
@@ -135,8 +136,44 @@ async def test_who_does_not_say_who_it_is_in_time_is_cut_off(monkeypatch: pytest
     async with serving() as server, dialled(server.address, None, client_context()) as line:
         there = await server.lines.receive()
         line.authenticated()
-        with trio.fail_after(3), pytest.raises(LineClosed):
+        with trio.fail_after(3), pytest.raises(LineClosed, match="slow"):
             await there.receive()
+
+
+async def test_a_stranger_that_goes_in_mid_frame_is_known_to_have_and_one_that_just_goes_is_not() -> None:
+    for said, how in ((b"\x82\xfe\x01\x00" + bytes(20), "half"), (b"", "")):
+        async with serving() as server:
+            tcp = await trio.open_tcp_stream("127.0.0.1", server.listener.port)
+            async with trio.SSLStream(tcp, client_context(), https_compatible=True) as stream:
+                await stream.send_all(upgrade)
+                there = await server.lines.receive()
+                await stream.send_all(said)
+                await stream.aclose()
+                with trio.fail_after(5), pytest.raises(LineClosed) as closed:
+                    await there.receive()
+            assert closed.value.how == how
+
+
+async def test_who_is_slow_or_speaks_something_else_has_intruded_and_who_goes_away_has_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(websocket, "stranger_s_max", 0.3)
+    async with serving() as server:
+        gate = server.listener.gate
+        async with await trio.open_tcp_stream("127.0.0.1", server.listener.port):
+            await until(lambda: len(gate) == 1)
+        await until(lambda: len(gate) == 0)
+        assert server.intruded == []
+        with pytest.raises(DialFailed):
+            async with dialled(server.address, bytes(32), client_context()):
+                raise AssertionError("it let us in")
+        await until(lambda: len(gate) == 0)
+        assert server.intruded == []
+        async with await trio.open_tcp_stream("127.0.0.1", server.listener.port):
+            await until(lambda: len(server.intruded) == 1)
+        async with await trio.open_tcp_stream("127.0.0.1", server.listener.port) as plain:
+            await plain.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await until(lambda: len(server.intruded) == 2)
 
 
 async def test_a_host_has_eight_strangers_at_most_and_room_again_when_one_is_known() -> None:
@@ -198,7 +235,7 @@ async def test_fragments_and_pings_without_end_fill_no_memory(flood: bytes, monk
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_flood, stream, empty_start + flood * 20_000)
                 nursery.start_soon(_hear_out, stream)
-                with trio.fail_after(5), pytest.raises(LineClosed):
+                with trio.fail_after(30), pytest.raises(LineClosed, match="oversize"):
                     await there.receive()
                 nursery.cancel_scope.cancel()
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from net.proto.conduct import Ledger
-from net.proto.peers import PeerBook, Target, backoff_ms
+from net.proto.peers import Known, PeerBook, Target, backoff_ms
 from tests.net.proto.books import book, connect, links, me, minute, node, now, place
 from wattswarm.kernel.refusal import Refused
 
@@ -220,7 +220,7 @@ def test_an_address_belongs_to_whom_tls_proved_there() -> None:
     made.dial(now)
     made.answered(place(1), node(7), now)
     made.joined(node(7), place(1), now, member=True)
-    assert list(made.reached()) == [(place(1), node(7))]
+    assert list(made.known(now + 9)) == [Known(node(7), place(1), "reached", now + 9)]
 
 
 # -- letting go ----------------------------------------------------------------------------------------------------
