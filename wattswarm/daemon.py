@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from sel.lifetimes import single_error
 from sel.news import News
 from wattswarm import systemd
+from wattswarm.absence import apart
 from wattswarm.config import Config
 from wattswarm.node import Node, now_ms, open_node
 from wattswarm.presence import NodeState, boot_id, presence, write_state
@@ -125,12 +126,24 @@ class _Daemon:
     def has_news(self) -> bool:
         """Whether what was said last is wrong: of what goes wrong, or of who is connected."""
         said = {peer["node_id"]: peer["in_sync"] for peer in self.state.peers}
-        now = {peer["node_id"]: peer["in_sync"] for peer in self.neighbours.peers()} if self.neighbours else {}
-        return self.alarms() != self.state.alarms or said != now
+        peers = self.peers()
+        now = {peer["node_id"]: peer["in_sync"] for peer in peers}
+        apart = self.not_connected(peers)
+        return (self.alarms(), now, apart) != (self.state.alarms, said, self.state.not_connected)
+
+    def peers(self) -> list[dict[str, Any]]:
+        """Who is connected."""
+        return self.neighbours.peers() if self.neighbours else []
+
+    def not_connected(self, peers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+        """Members that ``peers`` lack, since when."""
+        members = self.node.log.network.current.members.keys() - {self.node.home.keys.node_id}
+        connected = {bytes.fromhex(peer["node_id"]) for peer in peers}
+        return apart(members - connected, len(members), self.state.not_connected, now_ms())
 
     async def say(self, phase: str) -> None:
         """Write the state file. A full disk is told of, and no reason to stop."""
-        neighbours, crew = self.neighbours, self.crew
+        neighbours, crew, peers = self.neighbours, self.crew, self.peers()
         self.state = replace(
             self.state,
             phase=phase,
@@ -140,7 +153,8 @@ class _Daemon:
             listen=neighbours.listen if neighbours else "",
             tasks=crew.attended if crew else 0,
             alarms=self.alarms(),
-            peers=neighbours.peers() if neighbours else [],
+            peers=peers,
+            not_connected=self.not_connected(peers),
         )
         try:
             await trio.to_thread.run_sync(write_state, self.node.home.path, self.state)

@@ -35,7 +35,8 @@ _held_here: set[Path] = set()
 
 class NodeState(Struct, frozen=True):
     """``node_state.json``. Times in unix ms; ``phase``: starting, ready or stopping; ``listen`` is empty without a
-    network. ``tasks``: open tasks that are attended to."""
+    network. ``tasks``: open tasks that are attended to. ``not_connected``: members -> since when nothing connects them
+    with this node, in networks so small that a node is connected to every other."""
 
     pid: int
     boot_id: str
@@ -50,6 +51,7 @@ class NodeState(Struct, frozen=True):
     tasks: int = 0
     alarms: list[str] = []
     peers: list[dict[str, Any]] = []
+    not_connected: dict[str, int] = {}
 
 
 def _lock_path(state_dir: Path) -> Path:

@@ -96,3 +96,6 @@ WHERE stream = ANY($1::bytea[]) AND label IS NOT NULL AND state IS NOT NULL ORDE
 
 -- name: forked_authors
 SELECT author, void_from FROM chains WHERE void_from IS NOT NULL ORDER BY author;
+
+-- name: last_spoke
+SELECT author, hlc FROM chains WHERE author = ANY($1::bytea[]) AND event_id IS NOT NULL;

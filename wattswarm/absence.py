@@ -1,0 +1,50 @@
+"""Which members cannot be reached, as far as one node can know: who is connected, and who was heard of since.
+
+A node is connected to every member of a small network, so a member that it is not connected to has stopped, or is cut
+off - from here. What was authored since then arrives through others, and says that it is well. In a network with more
+members than a node keeps connections with, not being connected says nothing, and nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from net.proto.peers import mesh_full
+from sel.views import last_spoke
+from wattswarm.node import Node
+from wattswarm.presence import daemon_process, read_state
+
+grace_ms = 2_000
+"""Not told sooner: connections come back."""
+silent_ms = 60_000
+"""Who was heard of through others since the connection ended is told only after that much silence."""
+
+
+def apart(missing: Iterable[bytes], others: int, before: Mapping[str, int], now_ms: int) -> dict[str, int]:
+    """The daemon's part: members of ``others`` that are not connected -> since when, going on from ``before``."""
+    if others > mesh_full:
+        return {}
+    return {node.hex(): before.get(node.hex(), now_ms) for node in sorted(missing)}
+
+
+async def offline(node: Node) -> dict[bytes, int]:
+    """Members that this node's daemon cannot reach and nobody passed on anything of -> since when (unix ms).
+
+    Empty if no daemon runs here: then nothing is known.
+    """
+    said = read_state(node.home.path) if daemon_process(node.home.path) is not None else None
+    if said is None or not said.not_connected:
+        return {}
+    lost = {bytes.fromhex(name): since for name, since in said.not_connected.items()}
+    return gone(lost, await last_spoke(node.database, lost), node.log.clock())
+
+
+def gone(lost: Mapping[bytes, int], spoke: Mapping[bytes, int], now_ms: int) -> dict[bytes, int]:
+    """Who of ``lost`` (member -> when its connection was) is away since when, given when each authored last."""
+    away = {}
+    for node, lost_at in lost.items():
+        heard_of = spoke.get(node, 0) > lost_at
+        since, bearable_ms = (spoke[node], silent_ms) if heard_of else (lost_at, grace_ms)
+        if now_ms - since >= bearable_ms:
+            away[node] = since
+    return away
