@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli import output
-from cli.options import Session, epilog, finish
+from cli.options import Interrupted, Session, epilog, finish
 from wattswarm.kernel.refusal import Refused
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ def command(session: Session, nodes: int, directory: Path | None, as_json: bool)
     """
     import_module("wattswarm.local_swarm")  # it takes a moment, in which nothing is there yet that must be removed
     with _place(directory) as place:
-        finish(partial(_serve, place, nodes, as_json or session.as_json, directory is not None))
+        try:
+            finish(partial(_serve, place, nodes, as_json or session.as_json, directory is not None))
+        except Interrupted:
+            output.note("the swarm has ended")
     return 0
 
 

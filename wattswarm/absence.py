@@ -39,6 +39,17 @@ async def offline(node: Node) -> dict[bytes, int]:
     return gone(lost, await last_spoke(node.database, lost), node.log.clock())
 
 
+async def presences(node: Node) -> dict[bytes, str]:
+    """Member -> how this node's daemon stands with it, in words. Empty if no daemon runs here."""
+    said = read_state(node.home.path) if daemon_process(node.home.path) is not None else None
+    if said is None:
+        return {}
+    me, away = node.home.keys.node_id, await offline(node)
+    found = dict.fromkeys(node.log.network.current.members, "not connected")
+    found |= {bytes.fromhex(p["node_id"]): "in sync" if p["in_sync"] else "catching up" for p in said.peers}
+    return found | dict.fromkeys(away, "offline") | {me: "this node"}
+
+
 def gone(lost: Mapping[bytes, int], spoke: Mapping[bytes, int], now_ms: int) -> dict[bytes, int]:
     """Who of ``lost`` (member -> when its connection was) is away since when, given when each authored last."""
     away = {}

@@ -124,12 +124,17 @@ class _Daemon:
         ]
 
     def has_news(self) -> bool:
-        """Whether what was said last is wrong: of what goes wrong, or of who is connected."""
+        """Whether what was said last is wrong: of tasks, of what goes wrong, or of who is connected."""
         said = {peer["node_id"]: peer["in_sync"] for peer in self.state.peers}
         peers = self.peers()
         now = {peer["node_id"]: peer["in_sync"] for peer in peers}
         apart = self.not_connected(peers)
-        return (self.alarms(), now, apart) != (self.state.alarms, said, self.state.not_connected)
+        told = (self.state.tasks, self.state.alarms, said, self.state.not_connected)
+        return (self.attended(), self.alarms(), now, apart) != told
+
+    def attended(self) -> int:
+        """Open tasks that this node sees to."""
+        return self.crew.attended if self.crew else 0
 
     def peers(self) -> list[dict[str, Any]]:
         """Who is connected."""
@@ -143,7 +148,7 @@ class _Daemon:
 
     async def say(self, phase: str) -> None:
         """Write the state file. A full disk is told of, and no reason to stop."""
-        neighbours, crew, peers = self.neighbours, self.crew, self.peers()
+        neighbours, peers = self.neighbours, self.peers()
         self.state = replace(
             self.state,
             phase=phase,
@@ -151,7 +156,7 @@ class _Daemon:
             node_id=self.node.home.keys.node_id.hex(),
             network_id=self.node.home.genesis.network_id.hex(),
             listen=neighbours.listen if neighbours else "",
-            tasks=crew.attended if crew else 0,
+            tasks=self.attended(),
             alarms=self.alarms(),
             peers=peers,
             not_connected=self.not_connected(peers),

@@ -8,7 +8,6 @@ find each other by a broadcast that never leaves the loopback interface, and whe
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -28,12 +27,13 @@ from wattswarm.home import Home, network_name, open_home, write_whole
 from wattswarm.kernel.genesis import all_roles, make_genesis
 from wattswarm.kernel.refusal import Refused
 from wattswarm.node import now_ms
-from wattswarm.presence import read_state
+from wattswarm.presence import ask_to_stop, daemon_process, read_state
 from wattswarm.runtime.executors import Executors, checked
 from wattswarm.runtime.local import reference_runtime
 
 loopback_broadcast = "127.255.255.255"
 runtime_name = "rt"
+log_name = "node.log"
 heard_s_max = 1.0
 start_s_max = 90.0
 meshed_s_max = 30.0
@@ -67,8 +67,8 @@ class Member:
 
     @property
     def log(self) -> Path:
-        """Where its daemon logs to."""
-        return self.home.path.with_suffix(".log")
+        """Where its daemon logs to, as with `wattswarm node up`."""
+        return self.home.path / log_name
 
     def config(self) -> Config:
         """What its daemon is configured with, whatever the environment says."""
@@ -82,8 +82,10 @@ class Member:
                 command, stdout=subprocess.PIPE, stderr=errors, env=_environment(), start_new_session=True
             )
         said = b""
-        with trio.move_on_after(start_s_max):
-            said = await _first_line(self.process)
+        assert self.process.stdout is not None
+        async with self.process.stdout as stdout:
+            with trio.move_on_after(start_s_max):
+                said = await _first_line(stdout)
         if not said.startswith(b"ready "):
             raise Refused("daemon_start", f"{self.name} did not become ready; its log {self.log} ends:\n{self._end()}")
         self.listen = said.split()[-1].partition(b"=")[2].decode()
@@ -101,12 +103,17 @@ class Member:
         return pid
 
     async def end(self) -> None:
-        """Stop its daemon in order, and the Postgres that a killed one has left. Not to be cancelled."""
+        """Stop its daemon in order, whoever started it, and the Postgres that a killed one has left."""
         with trio.CancelScope(shield=True):
             if self.process is not None:
-                self.process.send_signal(signal.SIGTERM)
-                with trio.move_on_after(stop_s_max):
-                    await self.process.wait()
+                self.process.terminate()
+            ask_to_stop(self.home.path)
+            deadline = trio.current_time() + stop_s_max
+            while trio.current_time() < deadline:
+                if daemon_process(self.home.path) is None:
+                    break
+                await trio.sleep(0.02)
+            if self.process is not None:
                 await self.kill()
             await trio.to_thread.run_sync(_stop_postgres, self.home.path)
 
@@ -246,11 +253,10 @@ def _environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("WATTSWARM_")}
 
 
-async def _first_line(process: trio.Process) -> bytes:
-    assert process.stdout is not None
+async def _first_line(stdout: trio.abc.ReceiveStream) -> bytes:
     said = b""
     while not said.endswith(b"\n"):
-        some = await process.stdout.receive_some()
+        some = await stdout.receive_some()
         if not some:
             break
         said += some
