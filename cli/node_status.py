@@ -66,7 +66,7 @@ def _log(found: Mapping[str, Any]) -> str:
 
 def _speaks(found: Mapping[str, Any]) -> str:
     others = ", ".join(f"{count} of {version}" for version, count in found["peer_protocol_distribution"].items())
-    return found["local_protocol_version"] + (f"  (peers: {others})" if others else "")
+    return f"{found['local_protocol_version']}{f'  (peers: {others})' if others else ''}"
 
 
 def _listed(name: str) -> Any:

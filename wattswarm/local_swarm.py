@@ -78,12 +78,12 @@ class Member:
         """Have its daemon run, and wait until it is ready. Raises ``Refused`` with what it said instead."""
         command = [sys.executable, "-m", "cli.node_daemon", "--state-dir", str(self.home.path)]
         with self.log.open("ab") as errors, trio.CancelScope(shield=True):
-            self.process = await trio.lowlevel.open_process(
+            self.process = process = await trio.lowlevel.open_process(
                 command, stdout=subprocess.PIPE, stderr=errors, env=_environment(), start_new_session=True
             )
         said = b""
-        assert self.process.stdout is not None
-        async with self.process.stdout as stdout:
+        assert process.stdout is not None
+        async with process.stdout as stdout:
             with trio.move_on_after(start_s_max):
                 said = await _first_line(stdout)
         if not said.startswith(b"ready "):

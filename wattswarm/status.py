@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sel import views
-from sel.log import LogHead
+from sel.rows import LogHead
 from wattswarm.absence import offline
 from wattswarm.kernel.limits import LOCAL_PROTOCOL_VERSION
 from wattswarm.kernel.membership import Membership
