@@ -1,4 +1,4 @@
-"""``demo`` and ``dev`` as a newcomer runs them: a swarm of real daemons that shows itself, serves, and leaves nothing."""
+"""``demo`` and ``dev`` as a newcomer runs them: real daemons that show themselves, serve, and leave nothing."""
 
 from __future__ import annotations
 
