@@ -124,6 +124,8 @@ class SharedLog:
         while more:
             step = await outlines.advance(self._node.database, self._node.genesis_network, self._mark)
             more = step.more
+            if any(one.ruling for one in step.certificates):
+                await self._node.log.refresh()  # so that who is a member is known when this is told
             if step.mark != self._mark:
                 self._mark = step.mark
                 news.extend(self._told(step))

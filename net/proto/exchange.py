@@ -63,8 +63,8 @@ class Exchange:
     def joined(self, peer: Peer, *, eager: bool, now_ms: int) -> None:
         """A peer whose id is proved. Equal standings mean that there is nothing to do."""
         assert peer.taken is not None
+        self.gossip.joined(peer.link, eager=eager)
         if not peer.reads_only:
-            self.gossip.joined(peer.link, eager=eager)
             self.pulls.joined(peer.link)
         theirs, ours = peer.taken.standing, self.standing
         if theirs.certificates != ours.certificates:

@@ -138,6 +138,7 @@ class Machine:
                 self.meeting.heard(given.host, given.data, now_ms)
             case Appended():
                 self.exchange.appended(given, now_ms)
+                self._promote()
             case Ingested() | Answered():
                 then = self._then.pop(given.token, None)
                 if then is not None:
@@ -334,6 +335,12 @@ class Machine:
         if wake_ms != self._wake_ms:
             self._wake_ms = wake_ms
             self._out.append(Wake(wake_ms))
+
+    def _promote(self) -> None:
+        """Observers that have become members: the connection they open next is a member's."""
+        for peer in list(self.peers.values()):
+            if peer.reads_only and peer.taken is not None and self._door.is_member(peer.taken.node_id):
+                self._end(peer, "member_now")
 
     def _ping(self, peer: Peer) -> None:
         if peer.taken is None:
