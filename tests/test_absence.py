@@ -6,20 +6,23 @@ from net.proto.peers import mesh_full
 from tests.cast import keys_of
 from wattswarm.absence import apart, gone, grace_ms, silent_ms
 
-ben, cy = keys_of("ben").node_id, keys_of("cy").node_id
+me, ben, cy = (keys_of(name).node_id for name in ("ada", "ben", "cy"))
 lost_at = 1_000_000
 
 
 def test_moment_of_the_first_look_at_which_a_member_is_missing_stays_until_it_is_back() -> None:
-    first = apart({ben}, 3, {}, lost_at)
+    first = apart(me, {me, ben, cy}, {cy}, {}, lost_at)
     assert first == {ben.hex(): lost_at}
-    assert apart({ben, cy}, 3, first, lost_at + 5_000) == {ben.hex(): lost_at, cy.hex(): lost_at + 5_000}
-    assert apart(set(), 3, first, lost_at + 5_000) == {}
+    later = lost_at + 5_000
+    assert apart(me, {me, ben, cy}, set(), first, later) == {ben.hex(): lost_at, cy.hex(): later}
+    assert apart(me, {me, ben, cy}, {ben, cy}, first, later) == {}
 
 
-def test_in_a_network_larger_than_a_full_mesh_a_missing_connection_says_nothing() -> None:
-    assert apart({ben}, mesh_full, {}, lost_at)
-    assert apart({ben}, mesh_full + 1, {}, lost_at) == {}
+def test_in_a_network_larger_than_a_full_mesh_and_for_an_observer_a_missing_connection_says_nothing() -> None:
+    others = {number.to_bytes(32, "big") for number in range(mesh_full)}
+    assert len(apart(me, {me, *others}, set(), {}, lost_at)) == mesh_full
+    assert apart(me, {me, ben, *others}, set(), {}, lost_at) == {}
+    assert apart(me, {ben, cy}, set(), {}, lost_at) == {}
 
 
 def test_member_is_offline_since_its_connection_was_lost_and_not_before_a_while() -> None:

@@ -2,12 +2,13 @@
 
 A node is connected to every member of a small network, so a member that it is not connected to has stopped, or is cut
 off - from here. What was authored since then arrives through others, and says that it is well. In a network with more
-members than a node keeps connections with, not being connected says nothing, and nothing is said.
+members than a node keeps connections with, and for an observer, which few let in, not being connected says nothing,
+and nothing is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from net.proto.peers import mesh_full
 from sel.views import last_spoke
@@ -20,11 +21,14 @@ silent_ms = 60_000
 """Who was heard of through others since the connection ended is told only after that much silence."""
 
 
-def apart(missing: Iterable[bytes], others: int, before: Mapping[str, int], now_ms: int) -> dict[str, int]:
-    """The daemon's part: members of ``others`` that are not connected -> since when, going on from ``before``."""
-    if others > mesh_full:
+def apart(
+    me: bytes, members: Collection[bytes], connected: Collection[bytes], before: Mapping[str, int], now_ms: int
+) -> dict[str, int]:
+    """The daemon's part: members that are not connected -> since when, going on from ``before``."""
+    if me not in members or len(members) - 1 > mesh_full:
         return {}
-    return {node.hex(): before.get(node.hex(), now_ms) for node in sorted(missing)}
+    missing = {node.hex() for node in members if node not in connected and node != me}
+    return {name: before.get(name, now_ms) for name in sorted(missing)}
 
 
 async def offline(node: Node) -> dict[bytes, int]:

@@ -142,9 +142,9 @@ class _Daemon:
 
     def not_connected(self, peers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         """Members that ``peers`` lack, since when."""
-        members = self.node.log.network.current.members.keys() - {self.node.home.keys.node_id}
+        me, members = self.node.home.keys.node_id, self.node.log.network.current.members
         connected = {bytes.fromhex(peer["node_id"]) for peer in peers}
-        return apart(members - connected, len(members), self.state.not_connected, now_ms())
+        return apart(me, members, connected, self.state.not_connected, now_ms())
 
     async def say(self, phase: str) -> None:
         """Write the state file. A full disk is told of, and no reason to stop."""
