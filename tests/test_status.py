@@ -14,6 +14,7 @@ from tests.sel.stores import fresh_database
 from tests.test_members import home
 from tests.world import World
 from wattswarm.config import load
+from wattswarm.kernel.certificate import Certificate
 from wattswarm.kernel.payloads import course
 from wattswarm.node import Node, open_node
 from wattswarm.status import status
@@ -70,7 +71,7 @@ async def test_a_forked_author_and_a_task_decided_twice_are_alarms(
     ]
     one = story.stop("dee")
     rival = world.rival(one, course.TaskStopped("no"), task=story.creation.id)
-    certificates = [story.certificate(events[2]), story.certificate(events[3]), fork_of(one, rival)]
+    certificates: list[Certificate] = [story.certificate(events[2]), story.certificate(events[3]), fork_of(one, rival)]
     await observer.log.ingest([*events, one], certificates)
 
     found = await status(observer)

@@ -66,7 +66,7 @@ def _held(head: LogHead) -> dict[str, Any]:
         "head": head.seq,
         "events": head.events,
         "certificates": head.certificates,
-        "fingerprint": as_hex(head.events_sum),
+        "fingerprint": f"{head.events}:{as_hex(head.events_sum)}",
         "state_root": as_hex(head.state_root),
     }
 
