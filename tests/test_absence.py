@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from net.proto.peers import mesh_full
 from tests.cast import keys_of
-from wattswarm.absence import apart, gone, grace_ms, silent_ms
+from wattswarm.absence import apart, gone, grace_ms, silent_ms, told
 
 me, ben, cy = (keys_of(name).node_id for name in ("ada", "ben", "cy"))
 lost_at = 1_000_000
@@ -16,6 +16,12 @@ def test_moment_of_the_first_look_at_which_a_member_is_missing_stays_until_it_is
     later = lost_at + 5_000
     assert apart(me, {me, ben, cy}, set(), first, later) == {ben.hex(): lost_at, cy.hex(): later}
     assert apart(me, {me, ben, cy}, {ben, cy}, first, later) == {}
+
+
+def test_member_that_was_never_met_is_told_of_only_after_long() -> None:
+    missing = {"ben": lost_at, "cy": lost_at}
+    assert told(missing, {"ben"}, lost_at) == {"ben": lost_at}
+    assert told(missing, {"ben"}, lost_at + silent_ms) == missing
 
 
 def test_in_a_network_larger_than_a_full_mesh_and_for_an_observer_a_missing_connection_says_nothing() -> None:

@@ -18,7 +18,7 @@ from wattswarm.presence import daemon_process, read_state
 grace_ms = 2_000
 """Not told sooner: connections come back."""
 silent_ms = 60_000
-"""Who was heard of through others since the connection ended is told only after that much silence."""
+"""Who was never connected, or was heard of through others since, is told only after that long."""
 
 
 def apart(
@@ -29,6 +29,11 @@ def apart(
         return {}
     missing = {node.hex() for node in members if node not in connected and node != me}
     return {name: before.get(name, now_ms) for name in sorted(missing)}
+
+
+def told(missing: Mapping[str, int], met: Collection[str], now_ms: int) -> dict[str, int]:
+    """Those of ``missing`` that are worth a word: whom this daemon had met, or did not meet for long."""
+    return {name: since for name, since in missing.items() if name in met or now_ms - since >= silent_ms}
 
 
 async def offline(node: Node) -> dict[bytes, int]:

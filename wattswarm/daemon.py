@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from sel.lifetimes import single_error
 from sel.news import News
 from wattswarm import systemd
-from wattswarm.absence import apart
+from wattswarm.absence import apart, told
 from wattswarm.config import Config
 from wattswarm.node import Node, now_ms, open_node
 from wattswarm.presence import NodeState, boot_id, presence, write_state
@@ -114,6 +114,8 @@ class _Daemon:
     crew: Crew | None = None
     staff: Staff | None = None
     neighbours: Neighbours | None = None
+    met: set[str] = field(default_factory=set)
+    missing: dict[str, int] = field(default_factory=dict)
 
     def alarms(self) -> list[str]:
         """What goes wrong now, for people."""
@@ -128,9 +130,9 @@ class _Daemon:
         said = {peer["node_id"]: peer["in_sync"] for peer in self.state.peers}
         peers = self.peers()
         now = {peer["node_id"]: peer["in_sync"] for peer in peers}
-        apart = self.not_connected(peers)
-        told = (self.state.tasks, self.state.alarms, said, self.state.not_connected)
-        return (self.attended(), self.alarms(), now, apart) != told
+        missing = self.not_connected(peers)
+        before = (self.state.tasks, self.state.alarms, said, self.state.not_connected)
+        return (self.attended(), self.alarms(), now, missing) != before
 
     def attended(self) -> int:
         """Open tasks that this node sees to."""
@@ -141,10 +143,12 @@ class _Daemon:
         return self.neighbours.peers() if self.neighbours else []
 
     def not_connected(self, peers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-        """Members that ``peers`` lack, since when."""
+        """Members that ``peers`` lack, since when, as far as that is worth telling."""
         me, members = self.node.home.keys.node_id, self.node.log.network.current.members
         connected = {bytes.fromhex(peer["node_id"]) for peer in peers}
-        return apart(me, members, connected, self.state.not_connected, now_ms())
+        self.met.update(node.hex() for node in connected)
+        self.missing = apart(me, members, connected, self.missing, now_ms())
+        return told(self.missing, self.met, now_ms())
 
     async def say(self, phase: str) -> None:
         """Write the state file. A full disk is told of, and no reason to stop."""
