@@ -16,7 +16,8 @@ from wattswarm.kernel.refusal import Refused
 
 groups = {
     "config": ("cli.config", "What is configured, and where each value comes from."),
-    "demo": ("cli.demo", "See a task go from creation to a finality proof, in one command."),
+    "demo": ("cli.demo", "See three nodes decide a task together, while one is killed and comes back."),
+    "dev": ("cli.dev", "Keep a swarm of daemons on this host until Ctrl-C."),
     "doctor": ("cli.doctor", "Check this host and this node; say how to mend what is wrong."),
     "executors": ("cli.executors", "The runtimes that this node may call."),
     "log": ("cli.log", "The signed event log of this node."),

@@ -25,11 +25,16 @@ command = group = click.Group("members", help="Who belongs to the network, and h
 
 @add(group, "list", "wattswarm members list", "wattswarm members list --json")
 async def list_(session: Session) -> None:
-    """The members, and open proposals: who signed, and who is still needed. Signs on what was approved here."""
+    """The members, who of them is there, and open proposals: who signed, and who is still needed.
+
+    Signs on what was approved here.
+    """
+    from wattswarm.absence import presences
     from wattswarm.members import carry_on, proposals, take_seat, tolerance
     from wattswarm.presence import daemon_process
 
     async with session.node(make=False) as node:
+        seen = await presences(node)
         if daemon_process(node.home.path) is None:
             try:
                 _tell(await carry_on(node))
@@ -38,10 +43,15 @@ async def list_(session: Session) -> None:
         seat = await take_seat(node)
         current, open_ones = seat.network.current, proposals(seat)
     if session.as_json:
-        output.document({**_version(current), "proposals": [_proposal(current, one) for one in open_ones]})
+        now = {member.hex(): words for member, words in sorted(seen.items()) if member in current.members}
+        output.document(
+            {**_version(current), "now": now, "proposals": [_proposal(current, each) for each in open_ones]}
+        )
         return
     output.fields({"version": current.number, "hash": current.hash.hex(), "tolerance": tolerance(current)})
-    show_members(current, seat.me)
+    show_members(current, seat.me, seen)
+    if not seen:
+        output.note("no daemon runs here, so nobody is known to be there: `wattswarm node up` starts it")
     for one in open_ones:
         click.echo()
         _show_proposal(current, one)

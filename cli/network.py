@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 command = group = click.Group("network", help="The network that this node belongs to.")
 fresh_option = click.option("--fresh", is_flag=True, help="put this node's own log aside first, if it holds anything")
 usual_roles = "proposer,verifier"
+_presence_colours = {"offline": "red", "in sync": "green", "not connected": "yellow", "catching up": "yellow"}
 
 
 @add(
@@ -180,16 +182,17 @@ async def show(session: Session) -> None:
         output.note(_how_to_become(me))
 
 
-def show_members(version: Membership, me: bytes) -> None:
-    """A table of members with their roles."""
+def show_members(version: Membership, me: bytes, presences: Mapping[bytes, str] | None = None) -> None:
+    """A table of members with their roles, and how this node's daemon stands with them."""
     from wattswarm.members import roles_in_order
 
     click.echo()
+    known = presences or {me: "this node"}
     marks = [
-        (node.hex(), *("yes" if role in roles else "-" for role in roles_in_order), "this node" if node == me else "")
+        (node.hex(), *("yes" if role in roles else "-" for role in roles_in_order), known.get(node, ""))
         for node, roles in sorted(version.members.items())
     ]
-    output.table(("member", *roles_in_order, ""), marks)
+    output.table(("member", *roles_in_order, "now" if presences else ""), marks, _presence_colours)
 
 
 def _described(node: Node, current: Membership) -> dict[str, Any]:

@@ -7,10 +7,8 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Sized
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,9 +16,6 @@ from cli import output
 from cli.node_daemon import daemon_options, serve, words
 from cli.options import Session, add
 from wattswarm.kernel.refusal import Refused
-
-if TYPE_CHECKING:
-    from wattswarm.node import Node
 
 command = group = click.Group("node", help="This node itself.")
 log_name = "node.log"
@@ -112,65 +107,16 @@ def down(session: Session) -> None:
 
 @add(group, "status", "wattswarm node status", "wattswarm node status --json")
 async def status(session: Session) -> None:
-    """Whether the daemon runs, what the log holds, and what is wrong."""
+    """Whether the daemon runs, who is connected, what the log holds, and what is wrong."""
+    from cli.node_status import show
+    from wattswarm.status import status as status_of
+
     async with session.node(make=False) as node:
-        found = await _status(node)
+        found = await status_of(node)
     if session.as_json:
         output.document(found)
-        return
-    running = click.style("yes", fg="green") if found["running"] else click.style("no", fg="yellow")
-    lists = {name: _counted(found[name]) for name in counted}
-    shown = {**found, "running": running, **lists}
-    output.fields({name: value for name, value in shown.items() if value is not None})
-    for alarm in found["alarms"]:
-        output.note(click.style(f"! {alarm}", fg="red"))
-
-
-def _counted(entries: Sized) -> str:
-    return str(len(entries)) if entries else "none"
-
-
-async def _status(node: Node) -> dict[str, Any]:
-    from cli.log import totals
-    from sel.views import forks, tasks
-    from wattswarm.kernel.limits import LOCAL_PROTOCOL_VERSION
-    from wattswarm.presence import daemon_process, read_state
-    from wattswarm.recovery import diagnose
-
-    pid, said = daemon_process(node.home.path), read_state(node.home.path)
-    head, guard = totals(node, await node.log.head()), await diagnose(node.log, node.guard)
-    alarms = [guard.why] if guard.needed else []
-    alarms += [
-        f"task {task.task_id}@{task.task[:12]} has two proven decisions for one epoch: a third of its finalizers "
-        "signed twice. No decision is reported"
-        for task in await tasks(node.database, "FORKED")
-    ]
-    if pid is None and said is not None:
-        alarms.append(f"the last daemon (process {said.pid}) ended without saying so")
-    peers = said.peers if pid is not None and said is not None else []
-    versions = [str(peer["protocol_version"]) for peer in peers if "protocol_version" in peer]
-    now = said if pid is not None else None
-    return {
-        "running": pid is not None,
-        "process": pid,
-        "phase": now.phase if now else None,
-        "started_at": output.moment(now.started_at) if now else None,
-        "listen": (now.listen or None) if now else None,
-        "autopilot": now.autopilot if now else None,
-        "open_tasks": now.tasks if now else None,
-        "node_id": head["node_id"],
-        "network_id": head["network_id"],
-        "local_protocol_version": LOCAL_PROTOCOL_VERSION,
-        "peer_protocol_distribution": {each: versions.count(each) for each in sorted(set(versions))},
-        "head": head["seq"],
-        "events": head["events"],
-        "fingerprint": head["fingerprint"],
-        "state_root": head["state_root"],
-        "peers": peers,
-        "kept_out": now.kept_out if now else [],
-        "forks": await forks(node.database),
-        "alarms": [*alarms, *(now.alarms if now else ())],
-    }
+    else:
+        show(found)
 
 
 @add(group, "recover", "wattswarm node recover --yes")

@@ -93,7 +93,7 @@ class Interrupted(Exception):
 
 
 def finish(command: Callable[[], Awaitable[Any]]) -> Any:
-    """Run an async command. Ctrl-C and SIGTERM cancel it, so that all it opened is closed; a second one is harder.
+    """Run an async command. Ctrl-C, SIGTERM and a terminal that goes away cancel it, so that all it opened is closed.
 
     Python's own KeyboardInterrupt would come up anywhere, also where it breaks the bridge to asyncio.
     """
@@ -101,6 +101,9 @@ def finish(command: Callable[[], Awaitable[Any]]) -> Any:
 
     import trio
 
+    ends = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        ends.append(signal.SIGHUP)
     stopped: list[int] = []
 
     async def watch(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
@@ -111,7 +114,7 @@ def finish(command: Callable[[], Awaitable[Any]]) -> Any:
         from sel.lifetimes import single_error
 
         result = None
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, single_error():
+        with trio.open_signal_receiver(*ends) as signals, single_error():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watch, signals, nursery.cancel_scope)
                 result = await command()

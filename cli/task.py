@@ -93,11 +93,12 @@ async def list_(session: Session, state: str | None) -> None:
 async def decision(session: Session, task: str) -> None:
     """A task's proven decision, or how far it is from one."""
     from wattswarm import tasks
+    from wattswarm.absence import offline
 
     async with session.node(make=False) as node:
         record = await node.log.task(await node.log.resolve(task))
         found = tasks.decision(record)
-        waits = tasks.waits_for(record, node.log.clock())
+        waits = tasks.waits_for(record, node.log.clock(), await offline(node))
     if waits:
         found["waits_for"] = waits
     if session.as_json:
@@ -121,6 +122,7 @@ async def watch(session: Session, task: str, once: bool) -> None:
     import trio
 
     from wattswarm import tasks
+    from wattswarm.absence import offline
 
     async with session.node(make=False) as node:
         stream = await node.log.resolve(task)
@@ -129,7 +131,7 @@ async def watch(session: Session, task: str, once: bool) -> None:
             shown = None
             while True:
                 record = await node.log.task(stream)
-                found = tasks.watch_view(record, node.log.clock())
+                found = tasks.watch_view(record, node.log.clock(), await offline(node))
                 if shown is None or _apart_from_time(found) != _apart_from_time(shown):
                     _print_watch(session, found)
                     shown = found

@@ -5,6 +5,7 @@ Views never take the writer lock and change nothing. Bytes are shown as lowercas
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -131,6 +132,15 @@ async def tasks(database: Database, status: str | None = None, limit: int = page
         TaskView(stream.hex(), label, state, epoch, task_type, creator.hex(), created_at, expiry_ms)
         for stream, label, state, epoch, task_type, creator, created_at, expiry_ms in await database.run(work)
     ]
+
+
+async def last_spoke(database: Database, authors: Iterable[bytes]) -> dict[bytes, int]:
+    """Author -> created_at (unix ms) of the newest event of its chain, for those that have one."""
+
+    async def work(connection: Connection) -> list[Any]:
+        return await connection.fetch(sql["last_spoke"], list(authors))
+
+    return {author: hlc >> 16 for author, hlc in await database.run(work)}
 
 
 async def forks(database: Database) -> list[dict[str, Any]]:

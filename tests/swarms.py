@@ -20,28 +20,13 @@ from typing import Any
 from tests.daemons import Daemon, clean_environment, contract, daemon, patience_s, place, wattswarm
 from tests.sizes import root
 from wattswarm.home import open_home
-from wattswarm.kernel.genesis import make_genesis
+from wattswarm.local_swarm import found
 from wattswarm.node import now_ms
-
-everything = frozenset({"proposer", "verifier", "committer", "finalizer"})
 
 
 def founded(places: Sequence[Path]) -> bytes:
     """One network of a node in each place, all of them with every role; its id."""
-    homes = []
-    for where in places:
-        homes.append(open_home(where, now_ms()))
-        (where / "network.cbor").unlink()
-    genesis = make_genesis(
-        name="swarm",
-        created_at=now_ms() - 1_000,
-        fault_model="byzantine",
-        members={home.keys.node_id: everything for home in homes},
-        signers=[home.keys for home in homes],
-    )
-    for where in places:
-        open_home(where, now_ms(), genesis)
-    return genesis.network_id
+    return found(places, "swarm")[0].genesis.network_id
 
 
 @contextmanager

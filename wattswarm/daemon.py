@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from sel.lifetimes import single_error
 from sel.news import News
 from wattswarm import systemd
+from wattswarm.absence import apart, told
 from wattswarm.config import Config
 from wattswarm.node import Node, now_ms, open_node
 from wattswarm.presence import NodeState, boot_id, presence, write_state
@@ -123,6 +124,8 @@ class _Daemon:
     crew: Crew | None = None
     staff: Staff | None = None
     neighbours: Neighbours | None = None
+    met: set[str] = field(default_factory=set)
+    missing: dict[str, int] = field(default_factory=dict)
 
     def alarms(self) -> list[str]:
         """What goes wrong now, for people."""
@@ -133,14 +136,31 @@ class _Daemon:
         ]
 
     def has_news(self) -> bool:
-        """Whether what was said last is wrong: what goes wrong, who is connected, misbehaves or is kept out."""
-        neighbours = self.neighbours or Nobody()
-        said, now = ([_standing(peer) for peer in peers] for peers in (self.state.peers, neighbours.peers()))
-        return said != now or self.alarms() != self.state.alarms or neighbours.kept_out() != self.state.kept_out
+        """Whether what was said last is wrong: of tasks, of what goes wrong, of who is connected or kept out."""
+        peers, neighbours = self.peers(), self.neighbours or Nobody()
+        now = (self.attended(), self.alarms(), self.not_connected(peers), neighbours.kept_out())
+        said = (self.state.tasks, self.state.alarms, self.state.not_connected, self.state.kept_out)
+        return now != said or list(map(_standing, peers)) != list(map(_standing, self.state.peers))
+
+    def attended(self) -> int:
+        """Open tasks that this node sees to."""
+        return self.crew.attended if self.crew else 0
+
+    def peers(self) -> list[dict[str, Any]]:
+        """Who is connected."""
+        return self.neighbours.peers() if self.neighbours else []
+
+    def not_connected(self, peers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+        """Members that ``peers`` lack, since when, as far as that is worth telling."""
+        me, members = self.node.home.keys.node_id, self.node.log.network.current.members
+        connected = {bytes.fromhex(peer["node_id"]) for peer in peers}
+        self.met.update(node.hex() for node in connected)
+        self.missing = apart(me, members, connected, self.missing, now_ms())
+        return told(self.missing, self.met, now_ms())
 
     async def say(self, phase: str) -> None:
         """Write the state file. A full disk is told of, and no reason to stop."""
-        neighbours, crew = self.neighbours, self.crew
+        neighbours, peers = self.neighbours, self.peers()
         self.state = replace(
             self.state,
             phase=phase,
@@ -148,11 +168,12 @@ class _Daemon:
             node_id=self.node.home.keys.node_id.hex(),
             network_id=self.node.home.genesis.network_id.hex(),
             listen=neighbours.listen if neighbours else "",
-            tasks=crew.attended if crew else 0,
+            tasks=self.attended(),
             alarms=self.alarms(),
             clock_off_ms=neighbours.clock_off_ms() if neighbours else 0,
-            peers=neighbours.peers() if neighbours else [],
             kept_out=neighbours.kept_out() if neighbours else [],
+            peers=peers,
+            not_connected=self.not_connected(peers),
         )
         try:
             await trio.to_thread.run_sync(write_state, self.node.home.path, self.state)

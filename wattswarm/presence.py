@@ -36,7 +36,8 @@ _held_here: set[Path] = set()
 class NodeState(Struct, frozen=True):
     """``node_state.json``. Times in unix ms; ``phase``: starting, ready or stopping; ``listen`` is empty without a
     network. ``tasks``: open tasks that are attended to. ``clock_off_ms``: by how much this host's clock is ahead of its
-    peers', or behind. ``kept_out``: nodes and hosts not let in, until when."""
+    peers', or behind. ``kept_out``: nodes and hosts not let in, until when. ``not_connected``: members -> since when
+    nothing connects them with this node, in networks so small that a node is connected to every other."""
 
     pid: int
     boot_id: str
@@ -53,6 +54,7 @@ class NodeState(Struct, frozen=True):
     clock_off_ms: int = 0
     peers: list[dict[str, Any]] = []
     kept_out: list[dict[str, Any]] = []
+    not_connected: dict[str, int] = {}
 
 
 def _lock_path(state_dir: Path) -> Path:

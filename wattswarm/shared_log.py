@@ -147,6 +147,8 @@ class SharedLog:
         while more:
             step = await outlines.advance(self._node.database, self._node.genesis_network, self._mark)
             more = step.more
+            if any(one.ruling for one in step.certificates):
+                await self._node.log.refresh()  # so that who is a member is known when this is told
             if step.mark != self._mark:
                 self._mark = step.mark
                 news.extend(self._told(step))
@@ -162,9 +164,7 @@ class SharedLog:
         ] or [(False, False, [])]
         self._asked.difference_update(event.id for event in step.events)
         carried = {decision_of(event) for event in step.events if isinstance(event.payload, DecisionFinalized)}
-        certificates = [
-            CertificateKnown(one.id, one.ruling, one.wire, one.id in carried) for one in step.certificates
-        ]
+        certificates = [CertificateKnown(one.id, one.ruling, one.wire, one.id in carried) for one in step.certificates]
         void = [(at_ms // 1000, event_id) for at_ms, event_id in step.void]
         (own, repaired, events), *rest = sorts
         first = Appended(events, void, certificates, step.idle, step.chains, standing, own, repaired)

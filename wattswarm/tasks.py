@@ -117,19 +117,19 @@ def candidate_events(record: TaskRecord) -> Mapping[bytes, Event]:
     }
 
 
-def watch_view(record: TaskRecord, now_ms: int) -> dict[str, Any]:
-    """What ``task watch`` shows. ``waits_for``: a sentence, as long as the task goes on."""
+def watch_view(record: TaskRecord, now_ms: int, away: Mapping[bytes, int] | None = None) -> dict[str, Any]:
+    """What ``task watch`` shows. ``waits_for``: a sentence, as long as the task goes on. ``away``: see ``outlook``."""
     found = decision(record)
     names = ("task_id", "state", "committed_candidate_id", "finalized_candidate_id", "epoch")
-    waits = waits_for(record, now_ms)
+    waits = waits_for(record, now_ms, away)
     more = {"progress": found.get("progress"), "waits_for": waits}
     return {**{name: found[name] for name in names}, **{name: value for name, value in more.items() if value}}
 
 
-def waits_for(record: TaskRecord, now_ms: int) -> str:
+def waits_for(record: TaskRecord, now_ms: int, away: Mapping[bytes, int] | None = None) -> str:
     """What the task waits for, and for whom; empty if it is over."""
     assert record.folded.pins is not None
-    return outlook(_state(record), record.folded.pins, now_ms)
+    return outlook(_state(record), record.folded.pins, now_ms, away)
 
 
 def read_document(content: bytes, name: str) -> object:

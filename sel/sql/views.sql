@@ -110,3 +110,6 @@ SELECT author, void_from FROM chains WHERE void_from IS NOT NULL ORDER BY author
 
 -- name: certificates_among
 SELECT certificate_id FROM certificates WHERE certificate_id = ANY($1::bytea[]);
+
+-- name: last_spoke
+SELECT author, hlc FROM chains WHERE author = ANY($1::bytea[]) AND event_id IS NOT NULL;

@@ -16,7 +16,8 @@ by_hand = {
     "wattswarm executors add rt http://127.0.0.1:8787": "its own test, with the port that is free here",
     f"wattswarm proof fetch {'ab' * 32} --peer 127.0.0.1:7700 --out p.cbor": "test_swarm.py: it needs a peer",
     f"wattswarm peers befriend {'ab' * 32}": "test_peers.py: it needs a member",
-    "wattswarm demo": "its own test: it takes seconds",
+    "wattswarm demo": "test_demo.py: it takes seconds",
+    "wattswarm dev --nodes 4 --dir swarm": "test_demo.py: it goes on for ever",
     "wattswarm node up": "its own test: it would end the tasks that other examples need",
 }
 order = [
@@ -81,10 +82,3 @@ def test_every_example_works(prepared: Shell) -> None:
 @pytest.mark.parametrize("name", ["", *groups, *(name for name, _ in commands())])
 def test_help_of_everything_is_shown(name: str, prepared: Shell) -> None:
     assert "Usage:" in prepared(*name.split(), "--help").stdout
-
-
-def test_the_demo_shows_the_whole_chain(fresh: Shell) -> None:
-    said = fresh("demo").stdout
-    assert "DECISION_FINALIZED" in said
-    assert "signed by finalizer" in said
-    assert not list(fresh.directory.iterdir())

@@ -54,8 +54,10 @@ def stop(process: subprocess.Popen[str], number: signal.Signals) -> None:
     assert said == "interrupted\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["starting Postgres", "on a network of its own", "TASK_CREATED"])
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [("starting them", signal.SIGINT), ("listening at", signal.SIGHUP), ("is killed", signal.SIGTERM)],
+)
 def test_demo_that_is_stopped_leaves_nothing_behind(moment: str, number: signal.Signals, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     with running(tmp_path, "demo") as demo:

@@ -48,8 +48,9 @@ def test_status_reads_well_for_a_person(node: Shell) -> None:
     node("node", "up")
     said = node("node", "status").stdout
     lines = dict(line.split(None, 1) for line in said.splitlines())
-    assert lines["running"] == "yes"
-    assert lines["alarms"] == lines["forks"] == lines["peers"] == "none"
+    assert lines["running"].startswith("yes  ready, process ")
+    assert lines["alarms"] == lines["forks"] == lines["conflicts"] == lines["peers"] == lines["missing"] == "none"
+    assert lines["decides"] == "1 finalizer decides alone: without it nothing is decided"
     assert "None" not in said
 
 

@@ -82,6 +82,26 @@ def test_member_that_cannot_be_reached_is_told_instead_of_its_turn() -> None:
     assert f"{named(story, 'ben')} offline for 40 s" in said(story, away=away)
 
 
+def test_absence_is_told_of_whoever_owes_something_and_of_nobody_else() -> None:
+    story = World.of(4).task(changes=quorum_2)
+    proposed = candidate_of(story)
+    story.accepts(*story.judge("ben", proposed), story.reveal("ben", proposed))
+    away = {"ben": story.world.now_ms - 40_000, "ada": story.world.now_ms - 40_000}
+    assert f"{named(story, 'ben')} approved" in said(story, away=away)
+    assert f"{named(story, 'ada')} approved" not in said(story, away=away)
+
+
+def test_next_in_line_is_named_behind_those_that_are_away() -> None:
+    story = World.of(4).task()
+    members = story.pins.membership.having("proposer")
+    first, second, *_ = line(story.pins.task, 1, "propose", members)
+    assert said(story) == f"waiting for a candidate: node {first.hex()[:4]}… is the first of {len(members)} in line"
+    absent = outlook(story.state, story.pins, story.world.now_ms, {first: story.world.now_ms - 40_000})
+    assert absent == (
+        f"waiting for a candidate: node {first.hex()[:4]}… offline for 40 s; node {second.hex()[:4]}… is next in line"
+    )
+
+
 def test_quorum_that_is_reached_waits_for_the_decision_and_that_for_its_votes_and_proof() -> None:
     story = World.of(4).task()
     proposed = candidate_of(story)

@@ -7,6 +7,7 @@ Knows no rule of its own; the rules are the fold's (docs/protocol.md §6, §7).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple
 
 from wattswarm.kernel.intents.values import Mine, Sight, line, live_leases
 from wattswarm.kernel.intents.verify import untapped
@@ -24,7 +25,8 @@ named_max = 4
 def outlook(state: TaskState, pins: Pins, now_ms: int, away: Mapping[bytes, int] | None = None) -> str:
     """One sentence: what the task waits for, and for whom; empty if it is over.
 
-    "1 of 2 approvals": one more is needed, of two. ``away``: members that cannot be reached -> since when (unix ms).
+    "1 of 2 approvals": one more is needed, of two. ``away``: members that cannot be reached -> since when (unix ms);
+    that is said of those who still owe something, and whoever comes next in line is named behind them.
     """
     reported = status(state)
     if reported not in ("OPEN", "SUSPENDED"):
@@ -38,8 +40,18 @@ def outlook(state: TaskState, pins: Pins, now_ms: int, away: Mapping[bytes, int]
     return f"waiting for {wanted}: {said}" if said else f"waiting for {wanted}"
 
 
-Whom = Iterable[tuple[bytes | None, str]]
-"""(member, what is to be said of it); None: said of nobody in particular."""
+class Said(NamedTuple):
+    """What is said of a member; None: of nobody in particular.
+
+    ``part``: it owes something, has done its part, or stands in a line, of which the first that is there is meant.
+    """
+
+    node: bytes | None
+    text: str
+    part: Literal["owes", "done", "in line"] = "owes"
+
+
+Whom = Iterable[Said]
 
 
 def _wanted(sight: Sight, reported: str) -> tuple[str, Whom]:
@@ -72,14 +84,14 @@ def _proof(sight: Sight, committed: bytes) -> tuple[str, Whom]:
             missing = readers_wanted - len(readers)
             verifiers = pins.membership.having("verifier") - set(readers)
             said = f"{missing} of {readers_wanted} confirmations that evidence {digest[:19]}… can be read"
-            return said, [(node, "has not confirmed") for node in sorted(verifiers)]
+            return said, [Said(node, "has not confirmed") for node in sorted(verifiers)]
     enough = pins.membership.finality_threshold
     missing = enough - len(work.finality_votes)
     finalizers = pins.membership.having("finalizer")
     if missing <= 0:
         return "the proof to be published", _in_line(sight, "publish the proof", finalizers)
     silent = sorted(finalizers - work.finality_votes.keys())
-    return f"{missing} of {enough} finality votes", [(node, "has not voted") for node in silent]
+    return f"{missing} of {enough} finality votes", [Said(node, "has not voted") for node in silent]
 
 
 def _candidate(sight: Sight) -> tuple[str, Whom]:
@@ -102,32 +114,32 @@ def _approvals(sight: Sight) -> tuple[str, Whom]:
     return f"{missing} of {quorum} approvals", [*_voters(sight), *_verifiers(sight)]
 
 
-def _voters(sight: Sight) -> Iterator[tuple[bytes, str]]:
+def _voters(sight: Sight) -> Iterator[Said]:
     """Those that voted in this round, sealed votes first."""
     pins, work, now = sight.pins, sight.work, sight.now
     reveal_ms = pins.contract.acceptance.vote.reveal_deadline_ms
     for voter, vote in sorted(work.votes.items(), key=lambda entry: (entry[1].approves is not None, entry[0])):
         due = vote.committed_at + reveal_ms
         if vote.approves is None and past(due, now):
-            yield voter, "committed and did not reveal in time"
+            yield Said(voter, "committed and did not reveal in time", "done")
         elif vote.approves is None:
-            yield voter, f"committed, reveal due in {_duration(max(0, due - now))}"
+            yield Said(voter, f"committed, reveal due in {_duration(max(0, due - now))}")
         elif not vote.approves:
-            yield voter, "rejected"
+            yield Said(voter, "rejected", "done")
         elif counts(pins, voter, work.candidates[vote.candidate_hash].author):
-            yield voter, "approved"
+            yield Said(voter, "approved", "done")
         else:
-            yield voter, "approved its own candidate, which does not count"
+            yield Said(voter, "approved its own candidate, which does not count", "done")
 
 
-def _verifiers(sight: Sight) -> Iterator[tuple[bytes | None, str]]:
+def _verifiers(sight: Sight) -> Iterator[Said]:
     """Those that may still vote in this round: at work, or next in line."""
     work = sight.work
     left = untapped(sight)
-    at_work = [(node, said) for node, said in _holders(sight, "verify", "verifies") if node in left]
+    at_work = [said for said in _holders(sight, "verify", "verifies") if said.node in left]
     yield from at_work
     undecided = {result.verifier for result in work.results if result.attempt == work.attempt} - work.votes.keys()
-    yield from ((node, "could not decide") for node in sorted(undecided - left))
+    yield from (Said(node, "could not decide", "done") for node in sorted(undecided - left))
     if not at_work:
         yield from _in_line(sight, "verify", left)
 
@@ -143,29 +155,33 @@ def _another_round(sight: Sight) -> tuple[str, Whom]:
     committers, enough = pins.membership.having("committer"), pins.membership.third("committer")
     silent = sorted(committers - work.retries.keys())
     called = f"{enough - len(work.retries)} of {enough} calls for another round, as {lost}"
-    return called, [(node, "has not called") for node in silent]
+    return called, [Said(node, "has not called") for node in silent]
 
 
-def _holders(sight: Sight, role: str, does: str) -> Iterator[tuple[bytes, str]]:
+def _holders(sight: Sight, role: str, does: str) -> Iterator[Said]:
     for node, lease in sorted(live_leases(sight, role), key=lambda held: (held[1].until, held[0])):
         left_ms = lease.until + clock_skew_tolerance_ms - sight.now
-        yield node, f"{does}, its lease runs for {_duration(left_ms)}"
+        yield Said(node, f"{does}, its lease runs for {_duration(left_ms)}")
 
 
 def _in_line(sight: Sight, duty: str, nodes: Collection[bytes]) -> Whom:
     """Who comes first, as all members reckon it."""
     order = line(sight.pins.task, sight.work.number, duty, frozenset(nodes))
-    return [(order[0], f"is the first of {len(order)} in line")] if order else [(None, "no member has the role")]
+    if not order:
+        return [Said(None, "no member has the role")]
+    behind = (Said(node, "is next in line", "in line") for node in order[1:])
+    return [Said(order[0], f"is the first of {len(order)} in line", "in line"), *behind]
 
 
 def _with_absence(whom: Whom, now_ms: int, away: Mapping[bytes, int]) -> Iterator[str]:
-    for node, said in whom:
+    for node, text, part in whom:
         if node is None:
-            yield said
-        elif node in away:
-            yield f"node {node.hex()[:4]}… offline for {_duration(max(0, now_ms - away[node]))}"
-        else:
-            yield f"node {node.hex()[:4]}… {said}"
+            yield text
+            continue
+        gone = node in away and part != "done"
+        yield f"node {node.hex()[:4]}… {f'offline for {_duration(max(0, now_ms - away[node]))}' if gone else text}"
+        if part == "in line" and not gone:
+            return
 
 
 def _bounded(said: Iterable[str]) -> list[str]:
