@@ -5,25 +5,24 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
 from net.proto import message as m
 from net.proto.announce import Announcement, kind, multicast_host, per_source, write
-from tests.cast import everything, keys_of
-from tests.daemons import clean_environment
+from tests.cast import keys_of
+from tests.daemons import clean_environment, contract, states, submit
 from tests.hostile.rig import Gone, Rig, attacked
 from tests.hostile.trap import Trap
 from tests.hostile.verdicts import cast, foes, honest, id_of
-from tests.swarms import becomes, free_udp_port
+from tests.swarms import becomes, free_udp_port, meshed, node_id_of, open_swarm, peers_of, totals
 from wattswarm.kernel.identity import Keypair
 from wattswarm.kernel.limits import counter_max
 from wattswarm.node import now_ms
 
 fresh = foes()
 uint64_max = (1 << 64) - 1
-others = ("cid", "dot")
 
 
 class Lan:
@@ -123,42 +122,42 @@ def test_announcement_of_a_member_from_elsewhere_brings_a_call_that_ends_at_the_
     """A datagram that was caught before it was heard leads to whoever caught it, and TLS shows that it is another."""
     with rig.unharmed(), Trap(keys_of("a stranger"), "127.0.0.6") as trap:
         lan.shout("127.0.0.6", announced(rig, foe, trap.port))
-        with pytest.raises((Gone, OSError)), trap.caught() as caught:
-            caught.hear(m.Hello)
+        with pytest.raises(Gone), trap.caught():
+            pass
         assert rig.peer(foe, "ada") is None
         assert rig.peer("a stranger", "ada") is None
 
 
-def test_flood_of_announcements_from_one_host_silences_no_other(rig: Rig, lan: Lan, foe: str) -> None:
+def test_thousand_announcements_a_second_from_one_host_silence_no_other(rig: Rig, lan: Lan, foe: str) -> None:
     source, crowd = "127.0.0.7", [f"foe-{number}" for number in range(30, 40)]
     with rig.unharmed(), Trap(keys_of("a stranger"), source) as trap, Trap(keys_of(foe), "127.0.0.8") as true:
         flood = [announced(rig, who, trap.port, boot=uint64_max, counter=n) for who in crowd for n in range(100)]
+        flood += [b"\xff" * 512] * 100 + [b"\xff" * 60_000]
         began = time.monotonic()
-        for part in range(3):
-            lan.shout(source, *flood, *(b"\xff" * 512 for _ in range(100)), b"\xff" * 60_000)
-            lan.shout("127.0.0.8", announced(rig, foe, true.port, counter=part))
-        said_s = time.monotonic() - began
+        for number in range(2_000):
+            lan.shout(source, flood[number % len(flood)])
+            if number % 500 == 0:
+                lan.shout("127.0.0.8", announced(rig, foe, true.port, counter=number))
+            time.sleep(max(0, began + number / 1_000 - time.monotonic()))
         becomes(lambda: true.look() >= 2, True)
-        heard = 2 * (per_source.burst + per_source.amount * (1 + said_s))
-        assert trap.look() <= heard
+        said_s = time.monotonic() - began
+        assert trap.look() <= len(rig.daemons) * (per_source.burst + per_source.amount * (1 + said_s))
 
 
-def test_two_networks_on_one_local_network_are_two_swarms(rig: Rig, lan: Lan) -> None:
-    with other_swarm() as other:
-        for one in (rig, other):
-            one.meshed()
-            one.author(next(iter(one.daemons)))
-            one.level()
-        time.sleep(0)
-        for one, own in ((rig, honest), (other, others)):
-            for name in own:
-                found = {peer["node_id"] for peer in one.state(name).peers}
-                assert found == {id_of(each) for each in own} - {id_of(name)}
-                assert one.state(name).kept_out == []
-
-
-@contextmanager
-def other_swarm() -> Iterator[Rig]:
-    """Two daemons of another network, on the same port and group."""
-    with attacked(dict.fromkeys(others, everything), others, ("--no-autopilot", "--udp")) as made:
-        yield made
+def test_two_networks_on_one_local_network_are_two_swarms(lan: Lan) -> None:
+    """Found by multicast alone, on one port and group."""
+    with (
+        open_swarm(2, udp=True, executors=False, flags=("--no-autopilot",)) as one,
+        open_swarm(2, udp=True, executors=False, flags=("--no-autopilot",)) as other,
+    ):
+        for swarm, label in ((one, "ours"), (other, "theirs")):
+            meshed(swarm.places)
+            submit(swarm.places[0], contract(label))
+        for swarm, label in ((one, "ours"), (other, "theirs")):
+            for where in swarm.places:
+                becomes(partial(states, where), {label: "OPEN"})
+            first, second = swarm.places
+            assert peers_of(first) == {node_id_of(second)}
+            assert peers_of(second) == {node_id_of(first)}
+            assert totals(first) == totals(second)
+        assert totals(one.places[0]) != totals(other.places[0])

@@ -11,12 +11,12 @@ from wsproto.events import AcceptConnection, Request
 from net.io.tls import server_context
 from net.proto.address import join
 from tests.daemons import patience_s
-from tests.hostile.rig import Enemy, loopback
+from tests.hostile.rig import Enemy, Gone, loopback
 from wattswarm.kernel.identity import Keypair
 
 
 class Caught(Enemy):
-    """A connection that somebody dialled, up to the WebSocket."""
+    """A connection that somebody dialled, up to the WebSocket. Raises ``Gone`` if they go before that."""
 
     def __init__(self, tcp: socket.socket, keys: Keypair) -> None:
         self.address = join(*tcp.getpeername()[:2])
@@ -25,10 +25,14 @@ class Caught(Enemy):
         self.socket = server_context(keys).wrap_socket(tcp, server_side=True)
         self.server_id = None
         self._ws = WSConnection(ConnectionType.SERVER)
-        while True:
-            self._ws.receive_data(self.socket.recv(65_536))
-            if any(isinstance(event, Request) for event in self._ws.events()):
-                break
+        asked = False
+        while not asked:
+            came = self.socket.recv(65_536)
+            if not came:
+                self.socket.close()
+                raise Gone("")
+            self._ws.receive_data(came)
+            asked = any(isinstance(event, Request) for event in self._ws.events())
         self.raw(self._ws.send(AcceptConnection()))
 
 
