@@ -39,7 +39,8 @@ def two() -> tuple[Swarm, Node, Node]:
     _, swarm = swarm_of(2)
     swarm.mesh()
     swarm.run(100)
-    return swarm, *swarm.nodes
+    ada, ben = swarm.nodes
+    return swarm, ada, ben
 
 
 def test_who_is_asked_and_says_yes_is_a_friend_of_both() -> None:

@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from sel.authoring import ClockAhead
 from sel.errors import StoreUnavailable
 from sel.log import Log, open_log
 from sel.memory import MemoryGuard, MemoryStore
@@ -275,6 +276,21 @@ async def test_database_that_is_away_is_waited_for_and_nobody_is_asked_twice(aut
             assert await status_of(log, task) == "FINALIZED"
             assert serving.alarms() == []
         assert len(puppet.executed) == 1
+
+
+async def test_nothing_is_authored_or_asked_while_there_is_an_objection_and_no_task_is_to_blame(
+    autojump_clock: None,
+) -> None:
+    world, store, puppet = World.of(1), Shared(), Puppet(1)
+    async with log_in(store, world) as log:
+        task = await create(log, world)
+        log.objection = lambda: ClockAhead(10_000)
+        async with crew(log, Workshop(puppet)) as serving:
+            await trio.sleep(5)
+            assert (len(store.events), puppet.executed, serving.alarms()) == (1, [], [])
+            log.objection = lambda: None
+            await trio.sleep(20)
+            assert await status_of(log, task) == "FINALIZED"
 
 
 async def test_crew_that_is_ended_anywhere_is_followed_by_one_that_goes_on(autojump_clock: None) -> None:

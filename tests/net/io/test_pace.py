@@ -26,7 +26,7 @@ def stream() -> bytes:
 def framed(data: bytes, *, ping: bool = False) -> bytes:
     """One masked frame of a client."""
     protocol = FrameProtocol(client=True, extensions=[])
-    return protocol.ping(data) if ping else protocol.send_data(data)
+    return bytes(protocol.ping(data) if ping else protocol.send_data(data))
 
 
 @pytest.mark.parametrize("seed", range(20))
