@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from net.proto import message as m
 from tests.cast import hash_of, keys_of
-from tests.daemons import on_node
+from tests.daemons import on_node, patience_s
 from tests.hostile.liars import (
     ask,
     certify,
@@ -27,15 +30,27 @@ from tests.hostile.liars import (
 from tests.hostile.rig import Enemy, Rig
 from tests.story import Story
 from tests.swarms import becomes
+from wattswarm.kernel import hlc
 from wattswarm.kernel.event import Event
-from wattswarm.kernel.limits import parked_per_author_max
+from wattswarm.kernel.limits import clock_skew_tolerance_ms, parked_per_author_max
 from wattswarm.kernel.payloads import course
-from wattswarm.node import Node
+from wattswarm.node import Node, now_ms
 
 nothing = course.TaskExpired()
 some_task = b"\x77" * 32
 ways = ("pushed tampered", "pushed respelled", "asked tampered", "asked respelled")
-loners = (*ways, "two-faced", "late", "early-forker", "orphanage", "leaver", "gossip", "backdater", "bluffer")
+loners = (
+    *ways,
+    "two-faced",
+    "late",
+    "early-forker",
+    "orphanage",
+    "leaver",
+    "gossip",
+    "backdater",
+    "hasty",
+    "early",
+)
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +251,48 @@ def test_orphans_without_end_wait_within_bounds_and_enter_when_the_chain_is_give
     sound(rig)
 
 
+# -- clocks ---------------------------------------------------------------------------------------------------------
+
+
+def test_events_from_the_edge_of_the_future_without_end_keep_nobody_from_authoring(rig: Rig) -> None:
+    done = threading.Event()
+
+    def hurry(enemy: Enemy) -> None:
+        while not done.wait(0.05):
+            at_ms = now_ms() + clock_skew_tolerance_ms - 50
+            enemy.tell(rig.world.author("hasty", nothing, task=some_task, at_ms=at_ms))
+
+    with rig.unharmed(), rig.meet("hasty", "ada") as enemy, ThreadPoolExecutor() as threads:
+        hurrying = threads.submit(hurry, enemy)
+        try:
+            for name in honest:
+                becomes(partial(is_hurried, rig, name), True)
+                threads.submit(rig.author, name).result(timeout=patience_s)
+        finally:
+            done.set()
+            hurrying.result()
+    rig.world.now_ms = now_ms()
+
+
+def is_hurried(rig: Rig, name: str) -> bool:
+    """Whether a daemon's log is ahead of the clock, by more than a moment."""
+    return hlc.wall_ms(rig.head(name).max_hlc) > now_ms() + 1_000
+
+
+def test_event_that_comes_before_its_time_enters_when_it_is_due_though_nothing_else_comes(rig: Rig) -> None:
+    at_ms = now_ms() + clock_skew_tolerance_ms + 1_500
+    early = rig.world.author("early", nothing, task=some_task, at_ms=at_ms)
+    parked = rig.head("ada").parked
+    with rig.meet("gossip", "ada") as enemy:
+        enemy.tell(early)
+        becomes(lambda: rig.head("ada").parked, parked + 1)
+        assert not holds(rig, "ada", [early])
+        for name in honest:
+            becomes(partial(holds, rig, name, [early]), True)
+        assert now_ms() >= at_ms - clock_skew_tolerance_ms
+    rig.world.now_ms = now_ms()
+
+
 # -- labels -----------------------------------------------------------------------------------------------------------
 
 
@@ -251,7 +308,7 @@ def test_back_dated_creation_of_a_decided_label_is_another_task_and_changes_noth
     was = decision(rig, "ben", task)
     assert was["state"] == "FINALIZED"
     since = rig.world.genesis.said.created_at
-    too_early = rig.world.create_task("bluffer", label, at_ms=since - 1)
+    too_early = rig.world.create_task(label, at_ms=since - 1)
     copy = rig.world.create_task("backdater", label, at_ms=since + 1)
     assert copy.sort_key < creation.sort_key
     with rig.unharmed(), rig.meet("backdater", "ben") as enemy:
