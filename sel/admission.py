@@ -222,8 +222,10 @@ class Admission:
         """
         if await self.holds(certificate.id):
             return None
-        if isinstance(certificate, ForkCertificate) and (await self.chain_of(certificate.author)).voids(certificate.seq):
-            return None
+        if isinstance(certificate, ForkCertificate):
+            line = await self.chain_of(certificate.author)
+            if line.voids(certificate.seq):
+                return None
         try:
             verify_certificate(certificate, self.network)
         except NotYetKnown as refusal:

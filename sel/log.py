@@ -21,7 +21,7 @@ from sel.ingest import Knowledge, Taken, take_in
 from sel.lifetimes import single_error
 from sel.rows import LogHead, StreamRow
 from sel.store import Record, Stale, Store, Txn
-from wattswarm.kernel import governance
+from wattswarm.kernel import governance, limits
 from wattswarm.kernel.certificate import Certificate, DecisionCertificate, parse_certificate
 from wattswarm.kernel.event import Draft, Event
 from wattswarm.kernel.governance import GovernanceState
@@ -178,7 +178,8 @@ class Log:
             await self._write_batch(undecided)
         late = [request for request in requests if isinstance(request.result, ClockBehind)]
         if late and all(_short(request.result) for request in late):
-            await trio.sleep(max(request.result.ahead_ms for request in late) / 1000)  # type: ignore[union-attr]
+            ahead_ms = max(request.result.ahead_ms for request in late)  # type: ignore[union-attr]
+            await trio.sleep((ahead_ms - limits.author_ahead_ms_max) / 1000)
             await self._write_batch([_again(request) for request in late])
 
     async def _store_batch(self, requests: Sequence[Request]) -> None:

@@ -7,10 +7,12 @@ ids, places and bytes. ``net`` knows no log and ``sel`` no network: this is wher
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right, insort
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import groupby
+from math import inf
 from typing import TypeVar
 
 import trio
@@ -46,10 +48,15 @@ from wattswarm.kernel.certificate import (
 )
 from wattswarm.kernel.event import Event, parse
 from wattswarm.kernel.finality import final_commit_hash, statement
-from wattswarm.kernel.limits import LOCAL_PROTOCOL_VERSION, certificate_bytes_max, finalizers_max
+from wattswarm.kernel.limits import (
+    LOCAL_PROTOCOL_VERSION,
+    certificate_bytes_max,
+    clock_skew_tolerance_ms,
+    finalizers_max,
+)
 from wattswarm.kernel.payloads.judge import DecisionFinalized, FinalityVote
 from wattswarm.kernel.refusal import Malformed, Refused
-from wattswarm.node import Node
+from wattswarm.node import Node, now_ms
 
 channel = "wattswarm_log"
 _log = logging.getLogger(__name__)
@@ -57,6 +64,7 @@ T = TypeVar("T")
 asked_kept_max = 65_536
 retry_s = 0.5
 answer_bytes_max = 2 << 20
+alarms_max = 1_024
 
 
 def standing_of(head: LogHead) -> Standing:
@@ -109,6 +117,33 @@ async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
         await trio.sleep(retry_s)
 
 
+class Alarms:
+    """Moments (unix ms) at which something is to be done. Of too many the latest are forgotten."""
+
+    def __init__(self) -> None:
+        self._moments: list[int] = []
+        self._sooner = trio.Event()
+
+    def set(self, at_ms: int) -> None:
+        """Do it then, too."""
+        if at_ms not in self._moments:
+            insort(self._moments, at_ms)
+            del self._moments[alarms_max:]
+            self._sooner.set()
+
+    async def ring(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Do it whenever a moment has come."""
+        while True:
+            self._sooner = trio.Event()
+            wait_s = (self._moments[0] - now_ms()) / 1000 if self._moments else inf
+            if wait_s > 0:
+                with trio.move_on_after(wait_s):
+                    await self._sooner.wait()
+                continue
+            del self._moments[: bisect_right(self._moments, now_ms())]
+            await work()
+
+
 class SharedLog:
     """One node's log on the network."""
 
@@ -118,6 +153,7 @@ class SharedLog:
         self._told_of = 0
         self._stirred = True
         self._asked: set[bytes] = set()
+        self._early = Alarms()
 
     async def stock(self) -> Stock:
         """All that is live now."""
@@ -176,8 +212,13 @@ class SharedLog:
         send, receive = trio.open_memory_channel[str](1)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_patiently, partial(self._listen, send))
+            nursery.start_soon(self._early.ring, self._place_early)
             yield receive
             nursery.cancel_scope.cancel()
+
+    async def _place_early(self) -> None:
+        """What came before its time is due."""
+        await self.intake((), (), asked=False)
 
     async def _listen(self, send: trio.MemorySendChannel[str]) -> None:
         async with self._node.database.listen(channel) as notices:
@@ -211,6 +252,9 @@ class SharedLog:
         taken = await self._node.log.ingest(good, sound)
         version = self._node.log.store.version
         self._told_of, self._stirred = max(self._told_of, version), self._stirred or version < 0
+        for event in good:
+            if taken.outcomes[event.id] == Waiting("early"):
+                self._early.set(event.created_at - clock_skew_tolerance_ms)
         waiting = sum(isinstance(refusal, NotYetKnown) for refusal in taken.refusals.values())
         fates = [
             Fate(b"", "bad") if event is None or event.id in bad else fate_of(event, taken.outcomes[event.id])

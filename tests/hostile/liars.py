@@ -6,7 +6,7 @@ the honest have no finality votes here; everybody else lies for himself, so that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -94,6 +94,22 @@ def decision(rig: Rig, name: str, task: bytes) -> dict[str, Any]:
 def forks(rig: Rig, name: str) -> list[dict[str, Any]]:
     """The forks that ``node status`` shows."""
     return on_node(rig.places[name], lambda node: views.forks(node.database))
+
+
+def state_of(rig: Rig, name: str, task: bytes) -> str:
+    """A task's state, as ``task decision`` tells it."""
+    return str(decision(rig, name, task)["state"])
+
+
+def everywhere(rig: Rig, question: Callable[..., Any], wanted: Any, *about: Any) -> None:
+    """Wait until every daemon gives the wanted answer to ``question(rig, name, *about)``."""
+    for name in rig.daemons:
+        becomes(partial(question, rig, name, *about), wanted)
+
+
+def wire_of(said: Event) -> m.Wire:
+    """The event as it goes over the wire."""
+    return said.body, said.signature
 
 
 def ask(rig: Rig, name: str, *words: str) -> Any:

@@ -16,11 +16,13 @@ from tests.hostile.liars import (
     certify,
     coalition,
     decision,
+    everywhere,
     forks,
     honest,
     lair,
     nobody_is_scored,
     sound,
+    state_of,
     tampered,
     threshold,
     told,
@@ -214,8 +216,7 @@ def test_two_proven_decisions_of_one_task_are_kept_by_all_reported_by_none_and_a
     with rig.meet(coalition[0], "ada") as here, rig.meet(coalition[1], "ben") as there:
         certify(here, story.certificate(candidate, enough))
         certify(there, story.certificate(rival, coalition[-threshold:]))
-        for name in honest:
-            becomes(lambda name=name: decision(rig, name, story.task)["state"], "FORKED")
+        everywhere(rig, state_of, "FORKED", story.task)
     rig.level()
     assert decisions(rig, story.task) == [("FORKED", None)] * 2
     for name in honest:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from net.proto import message as m
 from tests.cast import hash_of, keys_of
-from tests.daemons import on_node
+from tests.daemons import on_node, patience_s
 from tests.hostile.liars import (
     ask,
     certify,
     coalition,
     decision,
+    everywhere,
     forks,
     holds,
     honest,
@@ -23,19 +27,32 @@ from tests.hostile.liars import (
     tampered,
     threshold,
     told,
+    wire_of,
 )
 from tests.hostile.rig import Enemy, Rig
 from tests.story import Story
 from tests.swarms import becomes
+from wattswarm.kernel import hlc
 from wattswarm.kernel.event import Event
-from wattswarm.kernel.limits import parked_per_author_max
+from wattswarm.kernel.limits import clock_skew_tolerance_ms, parked_per_author_max
 from wattswarm.kernel.payloads import course
-from wattswarm.node import Node
+from wattswarm.node import Node, now_ms
 
 nothing = course.TaskExpired()
 some_task = b"\x77" * 32
 ways = ("pushed tampered", "pushed respelled", "asked tampered", "asked respelled")
-loners = (*ways, "two-faced", "late", "early-forker", "orphanage", "leaver", "gossip", "backdater", "bluffer")
+loners = (
+    *ways,
+    "two-faced",
+    "late",
+    "early-forker",
+    "orphanage",
+    "leaver",
+    "gossip",
+    "backdater",
+    "hasty",
+    "early",
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +100,7 @@ def test_branches_shown_to_two_daemons_are_one_fork_on_both_and_nobody_else_is_b
     with rig.unharmed(), rig.meet("two-faced", "ada") as here, rig.meet("gossip", "ben") as there:
         here.tell(*one)
         there.tell(*other)
-        for name in honest:
-            becomes(lambda name=name: fork_of(rig, name, "two-faced"), 3)
+        everywhere(rig, fork_of, 3, "two-faced")
         assert (here.alive(), there.alive()) == (True, True)
     for name in honest:
         assert live(rig, name, "two-faced") == 3
@@ -99,12 +115,10 @@ def test_branches_told_while_apart_are_one_fork_when_they_meet(rig: Rig) -> None
     other = branch(rig, "early-forker", one, 9)
     with rig.meet("early-forker", "ada") as here:
         here.tell(*one)
-        for name in honest:
-            becomes(lambda name=name: live(rig, name, "early-forker"), 5)
+        everywhere(rig, live, 5, "early-forker")
         here.tell(*other[3:])
         here.tell(*other[:3])
-        for name in honest:
-            becomes(lambda name=name: fork_of(rig, name, "early-forker"), 0)
+        everywhere(rig, fork_of, 0, "early-forker")
         assert here.alive()
     assert [live(rig, name, "early-forker") for name in honest] == [0, 0]
     sound(rig)
@@ -134,8 +148,7 @@ def test_fork_that_is_shown_late_takes_what_was_not_final_and_leaves_what_was(ri
     assert candidates(rig, "ada", open_) == 1
     with rig.unharmed(), rig.meet("gossip", "ben") as enemy:
         enemy.tell(rig.world.rival(first[0], nothing, task=b"\x78" * 32))
-        for name in honest:
-            becomes(lambda name=name: fork_of(rig, name, "late"), 0)
+        everywhere(rig, fork_of, 0, "late")
     for name, was in zip(honest, before, strict=True):
         assert summary(rig, name, final.task) == wanted[0]
         assert decision(rig, name, final.task)["final_commit_hash"] == was
@@ -176,8 +189,7 @@ def test_what_comes_past_the_end_of_a_membership_counts_nowhere_and_is_no_fork(r
     certificates = rig.head("ada").certificates
     with rig.unharmed(), rig.meet("leaver", "ada") as here, rig.meet("gossip", "ben") as there:
         certify(there, removal)
-        for name in honest:
-            becomes(lambda name=name: live(rig, name, "leaver"), 3)
+        everywhere(rig, live, 3, "leaver")
         past = chain(rig, "leaver", 5)
         here.tell(*past, rival)
         there.tell(*past)
@@ -205,7 +217,7 @@ def asked_for(enemy: Enemy, author: bytes, seq: int) -> m.RangeGet:
 def test_body_that_is_not_canonical_or_not_signed_is_its_bearers_fault(rig: Rig, way: str) -> None:
     how, what = way.split()
     good, bad = chain(rig, way, 2)
-    wire = respelled(way, bad) if what == "respelled" else tuple(tampered(bad).wire)
+    wire = respelled(way, bad) if what == "respelled" else wire_of(tampered(bad))
     with rig.unharmed(), rig.meet(way, "ada") as enemy:
         enemy.tell(good)
         becomes(lambda: live(rig, "ada", way), 1)
@@ -230,10 +242,51 @@ def test_orphans_without_end_wait_within_bounds_and_enter_when_the_chain_is_give
         while live(rig, "ada", "orphanage") < len(said):
             asked = enemy.hear(m.RangeGet)
             part = said[asked.first_seq : asked.last_seq + 1]
-            enemy.say(m.Range(asked.author, tuple(tuple(one.wire) for one in part), more=False))
-            becomes(lambda part=part: holds(rig, "ada", part), True)
+            enemy.say(m.Range(asked.author, tuple(map(wire_of, part)), more=False))
+            becomes(partial(holds, rig, "ada", part), True)
     assert [live(rig, name, "orphanage") for name in honest] == [len(said)] * 2
     sound(rig)
+
+
+# -- clocks ---------------------------------------------------------------------------------------------------------
+
+
+def test_events_from_the_edge_of_the_future_without_end_keep_nobody_from_authoring(rig: Rig) -> None:
+    done = threading.Event()
+
+    def hurry(enemy: Enemy) -> None:
+        while not done.wait(0.05):
+            at_ms = now_ms() + clock_skew_tolerance_ms - 50
+            enemy.tell(rig.world.author("hasty", nothing, task=some_task, at_ms=at_ms))
+
+    with rig.unharmed(), rig.meet("hasty", "ada") as enemy, ThreadPoolExecutor() as threads:
+        hurrying = threads.submit(hurry, enemy)
+        try:
+            everywhere(rig, is_hurried, True)
+            for name in honest:
+                threads.submit(rig.author, name).result(timeout=patience_s)
+        finally:
+            done.set()
+            hurrying.result()
+    rig.world.now_ms = now_ms()
+
+
+def is_hurried(rig: Rig, name: str) -> bool:
+    """Whether a daemon's log is ahead of the clock, by more than a moment."""
+    return hlc.wall_ms(rig.head(name).max_hlc) > now_ms() + 1_000
+
+
+def test_event_that_comes_before_its_time_enters_when_it_is_due_though_nothing_else_comes(rig: Rig) -> None:
+    at_ms = now_ms() + clock_skew_tolerance_ms + 1_500
+    early = rig.world.author("early", nothing, task=some_task, at_ms=at_ms)
+    parked = rig.head("ada").parked
+    with rig.meet("gossip", "ada") as enemy:
+        enemy.tell(early)
+        becomes(lambda: rig.head("ada").parked, parked + 1)
+        assert not holds(rig, "ada", [early])
+        everywhere(rig, holds, True, [early])
+        assert now_ms() >= at_ms - clock_skew_tolerance_ms
+    rig.world.now_ms = now_ms()
 
 
 # -- labels -----------------------------------------------------------------------------------------------------------
@@ -251,13 +304,12 @@ def test_back_dated_creation_of_a_decided_label_is_another_task_and_changes_noth
     was = decision(rig, "ben", task)
     assert was["state"] == "FINALIZED"
     since = rig.world.genesis.said.created_at
-    too_early = rig.world.create_task("bluffer", label, at_ms=since - 1)
+    too_early = rig.world.create_task(label, at_ms=since - 1)
     copy = rig.world.create_task("backdater", label, at_ms=since + 1)
     assert copy.sort_key < creation.sort_key
     with rig.unharmed(), rig.meet("backdater", "ben") as enemy:
         enemy.tell(too_early, copy)
-        for name in honest:
-            becomes(lambda name=name: holds(rig, name, [copy]), True)
+        everywhere(rig, holds, True, [copy])
         assert enemy.alive()
     for name in honest:
         assert decision(rig, name, task) == was

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 import pytest
 
 from tests.cast import hash_of, keys_of, proposal, result_hash
-from tests.hostile.liars import ask, bystander, certify, decision, forks, holds, sound, told, verdicts, worker
+from tests.hostile.liars import (
+    ask,
+    bystander,
+    certify,
+    decision,
+    everywhere,
+    forks,
+    holds,
+    sound,
+    state_of,
+    told,
+    verdicts,
+    worker,
+)
 from tests.hostile.rig import Rig, attacked
 from tests.story import Story
-from tests.swarms import becomes
 from wattswarm.kernel import finality
 from wattswarm.kernel.certificate import DecisionCertificate
 from wattswarm.kernel.event import Event
@@ -57,10 +68,10 @@ def test_copied_commitment_opens_nothing_for_its_copier(rig: Rig) -> None:
     opening = [story.creation, story.claim("prop-a"), story.propose("prop-a")]
     candidate = opening[-1]
     sealed = story.judge("ver-0", candidate)
-    mine = {"execution_id": "ver-0-verify", "verifier_result_hash": result_hash("ver-0", candidate)}
+    execution, result = "ver-0-verify", result_hash("ver-0", candidate)
     copied = [
-        story.claim("ver-1", "verify", mine["execution_id"]),
-        story.result("ver-1", candidate, **mine),
+        story.claim("ver-1", "verify", execution),
+        story.result("ver-1", candidate, execution_id=execution, verifier_result_hash=result),
         story.say("ver-1", payload_of(sealed[-1])),
     ]
     revealed = story.reveal("ver-0", candidate)
@@ -70,8 +81,7 @@ def test_copied_commitment_opens_nothing_for_its_copier(rig: Rig) -> None:
     with rig.unharmed(), rig.meet("ver-0", "ada") as here, rig.meet("ver-1", "cy") as there:
         there.tell(stolen)
         here.tell(revealed)
-        for name in honest:
-            becomes(partial(holds, rig, name, [revealed, stolen]), True)
+        everywhere(rig, holds, True, [revealed, stolen])
     for name in honest:
         found = verdicts(rig, name)
         assert found[copied[-1].id.hex()] == ("accepted", "")
@@ -104,8 +114,7 @@ def test_commits_and_reveals_count_to_the_last_millisecond_and_not_one_longer_wh
     with rig.meet("ver-2", "ada") as here, rig.meet("ver-3", "ben") as there:
         here.tell(*accepted[::2], *refused[::2])
         there.tell(*refused[1::2], *accepted[1::2], *opening)
-        for name in honest:
-            becomes(partial(holds, rig, name, [*accepted, *refused]), True)
+        everywhere(rig, holds, True, [*accepted, *refused])
     for name in honest:
         found = verdicts(rig, name)
         assert {found[said.id.hex()][0] for said in accepted} == {"accepted"}
@@ -163,15 +172,13 @@ def test_finalizer_who_signs_both_of_two_candidates_gets_at_most_one_of_them_pro
     with rig.unharmed(), rig.meet("dee", "ada") as here, rig.meet("gossip", "ben") as there:
         here.tell(*everything, *branches[0])
         there.tell(*everything, *branches[1])
-        for name in honest:
-            becomes(partial(is_forked, rig, name, "dee"), True)
-            for story, _, _ in stories:
-                becomes(partial(has_voted, rig, name, story), True)
+        everywhere(rig, is_forked, True, "dee")
+        for story, _, _ in stories:
+            everywhere(rig, has_voted, True, story)
         for story, _, rivals in stories:
             prove_both(rig, story, rivals)
         for story, _, _ in stories:
-            for name in honest:
-                becomes(lambda name=name, story=story: decision(rig, name, story.task)["state"], "FINALIZED")
+            everywhere(rig, state_of, "FINALIZED", story.task)
     sound(rig)
     for story, _, _ in stories:
         assert len({decision(rig, name, story.task)["final_commit_hash"] for name in honest}) == 1

@@ -261,6 +261,7 @@ def test_liar_that_promises_a_chain_again_and_again_does_not_keep_it_from_who_ha
     swarm, enemy = hostage()
     said = named(swarm, "ben").store.events
     for number in range(120):
-        enemy.say(m.Events((tuple(said[-1 - number].wire),)))
+        late = said[-1 - number]
+        enemy.say(m.Events(((late.body, late.signature),)))
         enemy.wait(100)
     still_sound(swarm)

@@ -11,7 +11,7 @@ inline_evidence_bytes_max = 65_536
 inline_media_bytes_max = 0
 structured_summary_bytes_max = 65_536
 clock_skew_tolerance_ms = 3_000
-author_ahead_ms_max = 1_000
+author_ahead_ms_max = clock_skew_tolerance_ms  # less, and who is that much ahead could keep all others waiting
 backfill_batch_events = 256
 reputation_scale = 10_000
 
