@@ -158,9 +158,10 @@ def kinds(state_dir: Path, task: str) -> list[str]:
     return on_node(state_dir, work)
 
 
-def eventually(happened: Callable[[], bool], what: str = "", within_s: float = patience_s) -> None:
-    """Ask until it is so. Every question takes a while by itself."""
+def eventually(happened: Callable[[], bool], what: str | Callable[[], str] = "", within_s: float = patience_s) -> None:
+    """Ask until it is so. Every question takes a while by itself. ``what``: what to say if it never is."""
     deadline = time.monotonic() + within_s
     while not happened():
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what or happened}"
+        late = time.monotonic() > deadline
+        assert not late, f"not within {within_s} s: {what() if callable(what) else what or happened}"
         time.sleep(0.01)

@@ -17,11 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.daemons import Daemon, clean_environment, contract, daemon, patience_s, place, wattswarm
+from tests.daemons import Daemon, clean_environment, contract, daemon, on_node, patience_s, place, wattswarm
 from tests.sizes import root
 from wattswarm.home import open_home
 from wattswarm.local_swarm import found
-from wattswarm.node import now_ms
+from wattswarm.node import Node, now_ms
 
 
 def founded(places: Sequence[Path]) -> bytes:
@@ -87,6 +87,16 @@ def totals(where: Path) -> tuple[Any, ...]:
     """(events, fingerprint, state root): equal on nodes that hold the same."""
     head = wattswarm(where, "log", "head")
     return head["events"], head["fingerprint"], head["state_root"]
+
+
+def standing(where: Path) -> tuple[int, int, int]:
+    """(events, their sum, state root), read beside the daemon: as ``totals``, for those who ask often."""
+
+    async def work(node: Node) -> tuple[int, int, int]:
+        head = await node.log.head()
+        return head.events, head.events_sum, head.state_root
+
+    return on_node(where, work)
 
 
 def state_of(where: Path, task: str) -> str:

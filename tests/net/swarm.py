@@ -36,7 +36,7 @@ NAMES = {"stored": Stored, "here": Duplicate, "void": Void, "refused": NotAdmitt
 
 
 class Node:
-    """One node: key, log in memory, machine. ``swarm`` carries what it sends."""
+    """One node: key, log in memory, machine. ``swarm`` carries what it sends. ``log_ms``: how long a question takes."""
 
     def __init__(self, swarm: Swarm, name: str, keys: Keypair, network: Network, observers: int = 0) -> None:
         self.swarm = swarm
@@ -52,6 +52,7 @@ class Node:
         self.sent: Counter[str] = Counter()
         self.links: dict[int, tuple[Node, int]] = {}
         self.wake_ms: int | None = None
+        self.log_ms = 1
         self._live: dict[bytes, Event] = {}
         self._counted: dict[bytes, Certificate] = {}
         self.start()
@@ -249,7 +250,7 @@ class Swarm:
             case v.Ingest():
                 self._later(2, node, node.ingest(output))
             case v.Ask(token, question):
-                self._later(1, node, v.Answered(token, node.answer(question)))
+                self._later(node.log_ms, node, v.Answered(token, node.answer(question)))
             case v.Wake(at_ms):
                 node.wake_ms = at_ms - node.ahead_ms
             case v.Relate(node_id, row):

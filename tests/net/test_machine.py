@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from net.proto import exchange, gossip
 from net.proto import values as v
 from tests.cast import everything, fork_of, keys_of
 from tests.net.swarm import Node, Swarm, equal
@@ -84,6 +87,60 @@ def test_both_sides_of_a_partition_go_on_and_are_equal_when_it_heals() -> None:
             swarm.connect(other, one)
     swarm.run(3_000)
     assert equal(swarm.nodes)
+
+
+def test_a_partition_longer_than_every_cache_heals_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What gossip remembers, awaits and owes is as good as nothing, and the cut lasts an hour."""
+    for module, name, most in (
+        (gossip, "ids_met_max", 16),
+        (gossip, "ids_awaited_max", 16),
+        (gossip, "owed_max", 8),
+        (exchange, "untold_max", 16),
+    ):
+        monkeypatch.setattr(module, name, most)
+    world, swarm = swarm_of(4)
+    swarm.mesh()
+    swarm.run(500)
+    left, right = swarm.nodes[:2], swarm.nodes[2:]
+    for one in left:
+        for other in right:
+            swarm.part(one, other)
+    for _ in range(10):
+        for name in world.members:
+            chatter(world, swarm, name, 40)
+        swarm.run(360_000)
+    assert equal(left)
+    assert equal(right)
+    for one in left:
+        for other in right:
+            swarm.connect(other, one)
+    swarm.run(5_000)
+    assert equal(swarm.nodes)
+    assert swarm.nodes[0].store.head.events == 10 * 4 * 40
+
+
+def test_what_gossip_lost_of_news_is_found_within_one_period_however_long_all_was_well() -> None:
+    world, swarm = swarm_of(2, loss=1.0)
+    swarm.mesh()
+    swarm.run(3_600_000)
+    chatter(world, swarm, "ada", 5)
+    swarm.run(35_000)
+    assert equal(swarm.nodes)
+
+
+def test_slow_answers_cost_nobody_a_connection() -> None:
+    """Three thousand events are announced at once to a node that has none of them, by one whose log takes its time."""
+    world, swarm = swarm_of(2)
+    swarm.mesh()
+    swarm.run(500)
+    ada, ben = swarm.nodes
+    said = chatter(world, swarm, "ada", 3_000, heard=False)
+    ada.log_ms = 2_000
+    ada.take(said, asked=True)
+    swarm.run(120_000)
+    assert equal(swarm.nodes)
+    assert not [report for report in ben.reports if report.what == "graylisted"]
+    assert ben.machine.conduct.score(ada.keys.node_id, swarm.now_ms) >= 0
 
 
 def test_what_gossip_loses_reconciliation_finds() -> None:

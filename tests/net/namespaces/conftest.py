@@ -15,4 +15,5 @@ def hosts_can_be_made() -> None:
     if wanting and "WATTSWARM_CI" in os.environ:
         pytest.fail(wanting)
     if wanting:
-        pytest.skip(wanting)
+        print(wanting)
+        pytest.skip("no network namespaces can be made here: that takes root, iproute2 and nftables")
