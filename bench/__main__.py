@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trio
 
-from bench import author, growth, head, import_log, latency, reconcile
+from bench import author, backfill, gossip, growth, head, idle, import_log, ingest, latency, reconcile
 from bench.figure import Figure
 
 measurements = {
@@ -17,7 +17,11 @@ measurements = {
     "head": head.measure,
     "growth": growth.measure,
     "reconcile": reconcile.measure,
+    "ingest": ingest.measure,
+    "backfill": backfill.measure,
+    "gossip": gossip.measure,
     "latency": latency.measure,
+    "idle": idle.measure,
 }
 
 

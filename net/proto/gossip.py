@@ -22,7 +22,7 @@ ids_awaited_max = 16_384
 announcers_max = 4
 push_chance_ms = 60
 want_patience_ms = 500
-announce_every_ms = 10
+announce_every_ms = 50
 
 
 @dataclass(slots=True)

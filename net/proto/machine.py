@@ -58,6 +58,9 @@ full_mesh_peers = 12
 mesh_peers = 6
 questions_a_peer_max = 16
 
+_gossip_heads = frozenset({b"\x03", b"\x04", b"\x05"})
+"""EVENTS, HAVE and WANT, as their frames say it."""
+
 _appending: frozenset[type[m.Message]] = frozenset({m.Events, m.Have, m.Range, m.Frontier, m.CertIds, m.Cert})
 """What an observer may not send: it reads only."""
 
@@ -85,6 +88,13 @@ def _table(exchange: Exchange, meeting: Meeting) -> dict[type[m.Message], Callab
         m.PeersGet: meeting.on_peers_get,
         m.Peers: meeting.on_peers,
     }
+
+
+def _is_gossip(given: Input) -> bool:
+    """Whether an input is of the many that change nothing about who is connected: events, ids, what the log says."""
+    if isinstance(given, Received):
+        return given.frame[1:2] in _gossip_heads
+    return isinstance(given, Appended | Ingested | Answered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +131,12 @@ class Machine:
         self._reconcile_ms = now_ms + self._period_ms
         self._ping_ms = now_ms + ping_every_ms
         self._wake_ms: int | None = None
+        self._stirred = True
 
     def handle(self, given: Input, now_ms: int) -> list[Output]:
         """What is to be done about one input. Never raises for what a peer sent."""
         self._now_ms = now_ms
+        self._stirred = not _is_gossip(given)
         match given:
             case Opened():
                 self._opened(given)
@@ -213,6 +225,7 @@ class Machine:
             self.send(peer, handshake.hello(self._now_ms))
 
     def _closed(self, link: Link) -> None:
+        self._stirred = True
         peer = self.peers.pop(link, None)
         if peer is not None and peer.taken is not None:
             self.exchange.left(link)
@@ -317,7 +330,22 @@ class Machine:
     # -- time -------------------------------------------------------------------------------------------------------
 
     def _due(self) -> None:
+        """What the clock brought, or a change among the peers; and when to look again."""
         now_ms = self._now_ms
+        next_ms = self._next_ms()
+        if self._stirred or next_ms <= now_ms:
+            self._perform_due(now_ms)
+            next_ms = self._next_ms()
+        wake_ms = max(now_ms + 1, next_ms)
+        if wake_ms != self._wake_ms:
+            self._wake_ms = wake_ms
+            self._out.append(Wake(wake_ms))
+
+    def _next_ms(self) -> int:
+        times = (self.exchange.next_ms(), self.meeting.next_ms(self._now_ms), self._ping_ms, self._reconcile_ms)
+        return min(at for at in times if at is not None)
+
+    def _perform_due(self, now_ms: int) -> None:
         self.exchange.due(now_ms)
         targets, datagram = self.meeting.due(now_ms)
         self._out.extend(Dial(target.address, target.node_id) for target in targets)
@@ -329,11 +357,6 @@ class Machine:
                 self._ping(peer)
         if self._reconcile_ms <= now_ms:
             self._reconcile()
-        times = (self.exchange.next_ms(), self.meeting.next_ms(now_ms), self._ping_ms, self._reconcile_ms)
-        wake_ms = max(now_ms + 1, min(at for at in times if at is not None))
-        if wake_ms != self._wake_ms:
-            self._wake_ms = wake_ms
-            self._out.append(Wake(wake_ms))
 
     def _ping(self, peer: Peer) -> None:
         if peer.taken is None:

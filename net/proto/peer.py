@@ -20,7 +20,10 @@ ranges; then what ranges do not mend; then decisions that no event carried; then
 
 @dataclass(slots=True)
 class Peer:
-    """One connection. ``taken`` is None until its other end has proved who it is."""
+    """One connection. ``taken`` is None until its other end has proved who it is.
+
+    ``events``: how many came from it as gossip, needless ones too.
+    """
 
     link: Link
     address: str
@@ -33,6 +36,7 @@ class Peer:
     served_ms: int = 0
     settle_ms: int | None = None
     questions: int = 0
+    events: int = 0
     wanted_certificates: deque[bytes] = field(default_factory=deque)
     asked_certificates: tuple[bytes, ...] = ()
     heard_ms: int = 0
