@@ -8,7 +8,20 @@ from pathlib import Path
 
 import trio
 
-from bench import author, backfill, gossip, growth, head, idle, import_log, ingest, latency, reconcile
+from bench import (
+    author,
+    backfill,
+    frontier,
+    gossip,
+    growth,
+    head,
+    idle,
+    import_log,
+    ingest,
+    latency,
+    mesh,
+    reconcile,
+)
 from bench.figure import Figure
 
 measurements = {
@@ -16,12 +29,14 @@ measurements = {
     "author": author.measure,
     "head": head.measure,
     "growth": growth.measure,
-    "reconcile": reconcile.measure,
     "ingest": ingest.measure,
     "backfill": backfill.measure,
     "gossip": gossip.measure,
-    "latency": latency.measure,
+    "mesh": mesh.measure,
+    "reconcile": reconcile.measure,
+    "frontier": frontier.measure,
     "idle": idle.measure,
+    "latency": latency.measure,
 }
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sel.postgres import Connection, Database, head_of, stored_event
+from sel.columns import head_of, stored_event
+from sel.postgres import Connection, Database
 from sel.queries import named
 from sel.replay import counts, judge
 from sel.rows import LogHead

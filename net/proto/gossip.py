@@ -22,7 +22,7 @@ ids_awaited_max = 16_384
 announcers_max = 4
 push_chance_ms = 60
 want_patience_ms = 500
-announce_every_ms = 50
+announce_every_ms = 100
 
 
 @dataclass(slots=True)
@@ -202,9 +202,14 @@ class Gossip:
                 self._ask(event_id, awaited, now_ms, found)
         if self._tell_at_ms is not None and self._tell_at_ms <= now_ms:
             self._tell_at_ms = None
-            found.have = {link: ids for link, ids in self._untold.items() if ids}
+            untold = ((link, self._unheard(link, ids)) for link, ids in self._untold.items())
+            found.have = {link: ids for link, ids in untold if ids}
             self._untold = defaultdict(list)
         return found
+
+    def _unheard(self, link: Link, ids: list[bytes]) -> list[bytes]:
+        """Those that the link's other end has not sent or announced meanwhile."""
+        return [event_id for event_id in ids if link not in self._met.get(event_id, ())]
 
     def _ask(self, event_id: bytes, awaited: _Awaited, now_ms: int, found: Due) -> None:
         if awaited.asked is not None:
