@@ -75,7 +75,7 @@ def spoken(one: Machine, other: Machine) -> tuple[dict[str, int], int]:
     return said, fingerprint_bytes
 
 
-async def measure(_: Path) -> list[Figure]:
+async def measure(_directory: Path) -> list[Figure]:
     """Four figures: messages and bytes for equal logs; bytes and messages of the frontier where one is missing."""
     log = made()
     handshake = {"Hello", "Welcome", "PeersGet", "Peers"}
@@ -88,9 +88,7 @@ async def measure(_: Path) -> list[Figure]:
     found = f"{frontier / author_count:.0f} B an author, each way; then one RANGE_GET of {lacking['RangeGet']} B"
     return [
         Figure("equal logs, messages beside the handshake", len(more), 0.0, basis, least=False),
-        Figure(
-            "equal logs, bytes that say so in the handshake", fingerprint_bytes, equal_bytes_goal, basis, least=False
-        ),
+        Figure("equal logs, bytes that say so", fingerprint_bytes, equal_bytes_goal, basis, least=False),
         Figure("1 missing, bytes of the frontier", frontier, goal, found, least=False),
         Figure("1 missing, ranges asked for", float("RangeGet" in lacking), 1.0, basis),
     ]

@@ -58,7 +58,7 @@ def came(places: list[Path], since_ms: int) -> int | None:
     said = [json.loads((where / "node_state.json").read_bytes()) for where in places]
     if any(one["refreshed_at"] < since_ms for one in said):
         return None
-    return sum(peer["events"] for one in said for peer in one["peers"])
+    return sum(int(peer["events"]) for one in said for peer in one["peers"])
 
 
 async def counted(places: list[Path]) -> int:

@@ -97,7 +97,8 @@ async def outline(database: Database, genesis_network: Network, take: Callable[[
             chains, voids = await _chains(connection)
             idle = await _idle(connection, genesis_network)
             kinds = [row for row in await connection.fetch(sql["certificate_ids"]) if row[0] not in idle]
-            mark = Mark(*await connection.fetchrow(sql["arrivals"]), voids, idle)
+            event_seq, certificate_seq, version = await connection.fetchrow(sql["arrivals"])
+            mark = Mark(event_seq, certificate_seq, version, voids, idle)
             return Outline(
                 head,
                 mark,

@@ -1,4 +1,4 @@
-"""Every bench of the network runs to its end and tells its figures; here in a small size, where only that is claimed."""
+"""Every bench of the network runs to its end and tells its figures; in a small size only that is claimed."""
 
 from __future__ import annotations
 
