@@ -8,7 +8,20 @@ from pathlib import Path
 
 import trio
 
-from bench import author, growth, head, import_log, latency, reconcile
+from bench import (
+    author,
+    backfill,
+    frontier,
+    gossip,
+    growth,
+    head,
+    idle,
+    import_log,
+    ingest,
+    latency,
+    mesh,
+    reconcile,
+)
 from bench.figure import Figure
 
 measurements = {
@@ -16,7 +29,13 @@ measurements = {
     "author": author.measure,
     "head": head.measure,
     "growth": growth.measure,
+    "ingest": ingest.measure,
+    "backfill": backfill.measure,
+    "gossip": gossip.measure,
+    "mesh": mesh.measure,
     "reconcile": reconcile.measure,
+    "frontier": frontier.measure,
+    "idle": idle.measure,
     "latency": latency.measure,
 }
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import median
 
@@ -86,7 +86,9 @@ async def measure(_: Path) -> list[Figure]:
     found = []
     for took, how in ((one, "one at a time"), (several, f"{at_once} at a time")):
         half, most = median(took) * 1e3, percentile(took, 0.99) * 1e3
-        basis = f"{len(took)} tasks on {nodes} daemons, quorum 2, {how}; {min(took) * 1e3:.0f} to {max(took) * 1e3:.0f} ms"
+        basis = (
+            f"{len(took)} tasks on {nodes} daemons, quorum 2, {how}; {min(took) * 1e3:.0f} to {max(took) * 1e3:.0f} ms"
+        )
         found.append(Figure(f"submit to finalized, {how}, p50 ms", half, half_ms_goal, basis, least=False))
         found.append(Figure(f"submit to finalized, {how}, p99 ms", most, most_ms_goal, basis, least=False))
     return found

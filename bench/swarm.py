@@ -43,7 +43,7 @@ class Swarm:
             for number, key in enumerate(self.keys)
         }
         self.genesis = make_genesis(
-            name="bench", created_at=start_ms - 1000, fault_model="byzantine", members=members, signers=self.keys[:1]
+            name="bench", created_at=self.now_ms - 1000, fault_model="byzantine", members=members, signers=self.keys[:1]
         )
         self.network_id = self.genesis.network_id
         self.heads: dict[bytes, tuple[int, bytes | None]] = {key.node_id: (-1, None) for key in self.keys}

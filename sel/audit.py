@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sel.postgres import Connection, Database, head_of
+from sel.columns import head_of
+from sel.postgres import Connection, Database
 from sel.queries import named
 from sel.replay import by_stream, counts, judge
 from sel.rows import LogHead, id_as_number, root_share, sum_modulus

@@ -107,9 +107,7 @@ async def author_batch(store: Store, knowledge: Knowledge, author: Author, reque
     await store.transact(work)
 
 
-async def _author_recalled(
-    store: Store, knowledge: Knowledge, author: Author, requests: Sequence[Request]
-) -> bool:
+async def _author_recalled(store: Store, knowledge: Knowledge, author: Author, requests: Sequence[Request]) -> bool:
     async def work(txn: Txn) -> None:
         await write_own(txn, knowledge, author, requests)
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sel.postgres import Connection, Database, head_of, stored_event
+from sel.columns import head_of, stored_event
+from sel.postgres import Connection, Database
 from sel.queries import named
 from sel.replay import counts, judge
 from sel.rows import LogHead
@@ -96,7 +97,8 @@ async def outline(database: Database, genesis_network: Network, take: Callable[[
             chains, voids = await _chains(connection)
             idle = await _idle(connection, genesis_network)
             kinds = [row for row in await connection.fetch(sql["certificate_ids"]) if row[0] not in idle]
-            mark = Mark(*await connection.fetchrow(sql["arrivals"]), voids, idle)
+            event_seq, certificate_seq, version = await connection.fetchrow(sql["arrivals"])
+            mark = Mark(event_seq, certificate_seq, version, voids, idle)
             return Outline(
                 head,
                 mark,

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
-from sel.postgres import Connection, Database, batch_arguments, columns, locked, stored_event
+from sel.columns import batch_arguments, columns, locked, stored_event
+from sel.postgres import Connection, Database
 from sel.projector import facts_of
 from sel.queries import named
 from sel.rows import Changes, LogHead, StreamRow

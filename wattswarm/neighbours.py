@@ -122,6 +122,7 @@ def _told(peer: Peer, score: Callable[[bytes, int], float]) -> dict[str, Any]:
         "in_sync": peer.stage == "level",
         "clock_ahead_ms": taken.ahead_ms,
         "unknown_messages": peer.unknown,
+        "events": peer.events,
         "score": round(score(taken.node_id, now_ms())),
         "protocol_version": taken.standing.protocol_version,
     }

@@ -138,6 +138,7 @@ class Exchange:
 
     def on_events(self, peer: Peer, said: m.Events, now_ms: int) -> None:
         """Events, pushed or asked for. What is more than this node can take is left to repair."""
+        peer.events += len(said.events)
         wires = {sha256(body): (body, signature) for body, signature in said.events}
         asked = self.gossip.asked(peer.link, wires)
         fresh, needless = self.gossip.came(peer.link, wires)

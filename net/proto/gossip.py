@@ -24,7 +24,7 @@ push_chance_ms = 60
 want_patience_ms = 500
 promise_patience_ms = 10_000
 owed_max = 4_096
-announce_every_ms = 10
+announce_every_ms = 100
 
 
 @dataclass(slots=True)
@@ -240,11 +240,16 @@ class Gossip:
                 self._ask(event_id, awaited, now_ms, found)
         if self._tell_at_ms is not None and self._tell_at_ms <= now_ms:
             self._tell_at_ms = None
-            found.have = {link: ids for link, ids in self._untold.items() if ids}
+            untold = ((link, self._unheard(link, ids)) for link, ids in self._untold.items())
+            found.have = {link: ids for link, ids in untold if ids}
             self._untold = defaultdict(list)
         for link in list(self._debts):
             self._call_in(link, now_ms, found)
         return found
+
+    def _unheard(self, link: Link, ids: list[bytes]) -> list[bytes]:
+        """Those that the link's other end has not sent or announced meanwhile."""
+        return [event_id for event_id in ids if link not in self._met.get(event_id, ())]
 
     def _ask(self, event_id: bytes, awaited: _Awaited, now_ms: int, found: Due) -> None:
         awaited.asked = None

@@ -72,6 +72,15 @@ _deeds: dict[str, Deed] = {"oversize": "oversize", "text": "malformed"}
 """What a connection that ended within a frame says of a node that is known."""
 _hosts_faults = frozenset({"bad_proof", "other_nonce", "own_nonce"})
 """Refusals of a handshake that no honest program brings about."""
+_gossip_heads = frozenset({b"\x03", b"\x04", b"\x05"})
+"""EVENTS, HAVE and WANT, as their frames say it."""
+
+
+def _is_gossip(given: Input) -> bool:
+    """Whether an input is of the many that change nothing about who is connected: events, ids, what the log says."""
+    if isinstance(given, Received):
+        return given.frame[1:2] in _gossip_heads
+    return isinstance(given, Appended | Ingested | Answered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +123,12 @@ class Machine:
         self._reconcile_ms = now_ms + self._period_ms
         self._ping_ms = now_ms + ping_every_ms
         self._wake_ms: int | None = None
+        self._stirred = True
 
     def handle(self, given: Input, now_ms: int) -> list[Output]:
         """What is to be done about one input. Never raises for what a peer sent."""
         self._now_ms = now_ms
+        self._stirred = not _is_gossip(given)
         match given:
             case Opened():
                 self._opened(given)
@@ -230,6 +241,7 @@ class Machine:
             self.send(peer, handshake.hello(self._now_ms))
 
     def _closed(self, link: Link, rest_ms: int = 0) -> None:
+        self._stirred = True
         peer = self.peers.pop(link, None)
         if peer is not None and peer.taken is not None:
             broken = self.exchange.left(link, self._now_ms)
@@ -346,6 +358,7 @@ class Machine:
 
     def _look_who_is_a_member(self) -> None:
         """A membership version came: who is connected may belong to the network now, and may say so."""
+        self._stirred = True
         for peer in list(self.peers.values()):
             if peer.taken is None or peer.taken.member or not self._is_member(peer.taken.node_id):
                 continue
@@ -358,7 +371,22 @@ class Machine:
     # -- time -------------------------------------------------------------------------------------------------------
 
     def _due(self) -> None:
+        """What the clock brought, or a change among the peers; and when to look again."""
         now_ms = self._now_ms
+        next_ms = self._next_ms()
+        if self._stirred or next_ms <= now_ms:
+            self._perform_due(now_ms)
+            next_ms = self._next_ms()
+        wake_ms = max(now_ms + 1, next_ms)
+        if wake_ms != self._wake_ms:
+            self._wake_ms = wake_ms
+            self._out.append(Wake(wake_ms))
+
+    def _next_ms(self) -> int:
+        times = (self.exchange.next_ms(), self.meeting.next_ms(self._now_ms), self._ping_ms, self._reconcile_ms)
+        return min(at for at in times if at is not None)
+
+    def _perform_due(self, now_ms: int) -> None:
         self.exchange.due(now_ms)
         targets, datagram = self.meeting.due(now_ms)
         self._out.extend(Dial(target.address, target.node_id) for target in targets)
@@ -370,11 +398,6 @@ class Machine:
                 self._ping(peer)
         if self._reconcile_ms <= now_ms:
             self._reconcile()
-        times = (self.exchange.next_ms(), self.meeting.next_ms(now_ms), self._ping_ms, self._reconcile_ms)
-        wake_ms = max(now_ms + 1, min(at for at in times if at is not None))
-        if wake_ms != self._wake_ms:
-            self._wake_ms = wake_ms
-            self._out.append(Wake(wake_ms))
 
     def _ping(self, peer: Peer) -> None:
         if peer.taken is None:

@@ -23,7 +23,10 @@ Frontier = Literal["unasked", "asked", "told"]
 
 @dataclass(slots=True)
 class Peer:
-    """One connection. ``taken`` is None until its other end has proved who it is."""
+    """One connection. ``taken`` is None until its other end has proved who it is.
+
+    ``events``: how many came from it as gossip, needless ones too.
+    """
 
     link: Link
     address: str
@@ -39,6 +42,7 @@ class Peer:
     questions: int = 0
     wanted: deque[bytes] = field(default_factory=deque)
     serving: bool = False
+    events: int = 0
     wanted_certificates: deque[bytes] = field(default_factory=deque)
     asked_certificates: tuple[bytes, ...] = ()
     comparing: bool = False
