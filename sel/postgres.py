@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from sel.errors import StoreCorrupt, StoreUnavailable
 from sel.queries import named
 from sel.recall import Addition, Recall, RecalledTxn
-from sel.rows import Chain, Changes, LogHead, Parked, StreamRow
+from sel.rows import Chain, Changes, Fence, LogHead, Parked, StreamRow
 from sel.store import Stale, Txn
 from wattswarm.kernel import chain, limits
 from wattswarm.kernel.codec import sha256
@@ -55,17 +55,9 @@ def _bytes(number: int) -> bytes:
 
 def head_of(row: Any) -> LogHead:
     """The head row as a value."""
-    seq, events, events_sum, certificates, certificates_sum, root, max_hlc, parked, memberships = row
+    seq, events, live_sum, certs, certs_sum, root, max_hlc, parked, memberships = row
     return LogHead(
-        seq,
-        events,
-        _number(events_sum),
-        certificates,
-        _number(certificates_sum),
-        _number(root),
-        max_hlc,
-        parked,
-        memberships,
+        seq, events, _number(live_sum), certs, _number(certs_sum), _number(root), max_hlc, parked, memberships
     )
 
 
@@ -286,6 +278,9 @@ class PgTxn:
         rows = await self.connection.fetch(sql["membership_signatures"], previous)
         return [Stored(*row) for row in rows]
 
+    async def fence(self) -> Fence:
+        return Fence(*await self.connection.fetchrow(sql["fence"]))
+
     async def write(self, changes: Changes) -> None:
         head = changes.head
         head.seq = self.head.seq + len(changes.events)
@@ -299,6 +294,8 @@ class PgTxn:
         for row in changes.signatures:
             signed = (row.signed.round, row.signed.phase, row.signed.membership_hash, row.signed.signature)
             await self.connection.execute(sql["keep_membership_signature"], row.previous, *signed, row.event_id)
+        if changes.fence is not None:
+            await self.connection.execute(sql["raise_fence"], changes.fence.until_ms, changes.fence.membership)
         numbered = enumerate(changes.events, self.head.seq + 1)
         rows = [event_row(seq, event) for seq, event in numbered]
         if len(rows) >= copy_events_min:

@@ -23,6 +23,7 @@ from wattswarm import systemd
 from wattswarm.config import Config
 from wattswarm.node import Node, now_ms, open_node
 from wattswarm.presence import NodeState, boot_id, presence, write_state
+from wattswarm.recovery import Peers, until_may_author
 from wattswarm.runtime.crew import Crew, Duty
 from wattswarm.runtime.staff import Staff
 from wattswarm.succession import carry_on_for_ever
@@ -124,9 +125,8 @@ class _Daemon:
 
     def has_news(self) -> bool:
         """Whether what was said last is wrong: of what goes wrong, or of who is connected."""
-        said = {peer["node_id"]: peer["in_sync"] for peer in self.state.peers}
-        now = {peer["node_id"]: peer["in_sync"] for peer in self.neighbours.peers()} if self.neighbours else {}
-        return self.alarms() != self.state.alarms or said != now
+        peers = self.neighbours.peers() if self.neighbours else []
+        return self.alarms() != self.state.alarms or _standing(self.state.peers) != _standing(peers)
 
     async def say(self, phase: str) -> None:
         """Write the state file. A full disk is told of, and no reason to stop."""
@@ -148,15 +148,15 @@ class _Daemon:
             _log.warning("the state file cannot be written", extra={"why": str(error)})
 
 
+def _standing(peers: Sequence[dict[str, Any]]) -> dict[str, object]:
+    return {peer["node_id"]: (peer["in_sync"], peer.get("own_seq")) for peer in peers}
+
+
 async def _serve(daemon: _Daemon, stop: trio.Event, task_status: trio.TaskStatus[Ready]) -> None:
     node = daemon.node
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(carry_on_for_ever, node)
-        if node.config.autopilot:
-            daemon.staff = Staff(node.executors)
-            daemon.crew = Crew(node.log, News(node.database), daemon.staff, daemon.duties)
-            nursery.start_soon(daemon.crew.serve)
         async with daemon.attach(node) as daemon.neighbours:
+            nursery.start_soon(_work, daemon, daemon.neighbours.peers)
             await daemon.say("ready")
             nursery.start_soon(_refresh, daemon)
             ready = Ready(node, daemon.neighbours.listen)
@@ -168,6 +168,18 @@ async def _serve(daemon: _Daemon, stop: trio.Event, task_status: trio.TaskStatus
             systemd.notify("STOPPING=1")
             await daemon.say("stopping")
         nursery.cancel_scope.cancel()
+
+
+async def _work(daemon: _Daemon, peers: Peers) -> None:
+    """Author by itself what is to be authored, once it may."""
+    node = daemon.node
+    await until_may_author(node.log, node.home.path, peers)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(carry_on_for_ever, node)
+        if node.config.autopilot:
+            daemon.staff = Staff(node.executors)
+            daemon.crew = Crew(node.log, News(node.database), daemon.staff, daemon.duties)
+            nursery.start_soon(daemon.crew.serve)
 
 
 async def _refresh(daemon: _Daemon) -> None:

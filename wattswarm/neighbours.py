@@ -76,6 +76,7 @@ def _told(peer: Peer, score: Callable[[bytes, int], float]) -> dict[str, Any]:
         "member": taken.member,
         "rtt_ms": peer.rtt_ms,
         "in_sync": peer.stage == "level",
+        "own_seq": peer.own_seq,
         "score": round(score(taken.node_id, now_ms())),
         "protocol_version": taken.standing.protocol_version,
     }

@@ -77,6 +77,7 @@ class Exchange:
                 self._pull(peer)
         else:
             peer.stage = "level"
+            peer.own_seq = self.chains.get(self.hands.me.keys.node_id, (-1, b""))[0]
 
     def left(self, link: Link) -> None:
         """The connection is gone."""
@@ -228,7 +229,10 @@ class Exchange:
         if not peer.pulling:
             return
         self.pulls.told(peer.link, said.entries)
+        me = self.hands.me.keys.node_id
+        peer.own_seq = next((seq for author, seq, _ in said.entries if author == me), peer.own_seq)
         if not said.more:
+            peer.own_seq = -1 if peer.own_seq is None else peer.own_seq
             self._pump(peer, now_ms)
 
     def _pump(self, peer: Peer, now_ms: int) -> None:

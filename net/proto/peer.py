@@ -20,7 +20,10 @@ ranges; then what ranges do not mend; then decisions that no event carried; then
 
 @dataclass(slots=True)
 class Peer:
-    """One connection. ``taken`` is None until its other end has proved who it is."""
+    """One connection. ``taken`` is None until its other end has proved who it is.
+
+    ``own_seq``: how far the peer holds this node's own chain, as it said last (-1: nothing of it); None: not said yet.
+    """
 
     link: Link
     address: str
@@ -29,6 +32,7 @@ class Peer:
     budget: PeerBudget
     taken: Taken | None = None
     stage: Stage = "new"
+    own_seq: int | None = None
     pulling: bool = False
     served_ms: int = 0
     settle_ms: int | None = None
