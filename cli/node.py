@@ -214,7 +214,7 @@ async def recover(session: Session, peers: int | None, wait_s: float | None, yes
     whole = "" if found.needed else ", whose chain came back whole"
     output.note(f"recovered: this host authors on from event {head.seq}{whole}")
     if told := told_fence(fence):
-        output.note(told)
+        output.note(f"from now on: {told}")
 
 
 async def _agreed() -> None:

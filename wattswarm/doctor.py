@@ -99,7 +99,7 @@ async def _guard(node: Node) -> Check:
         return Check("author guard", False, found.why, "wattswarm node recover")
     place = f"event {found.seq} is this node's last" if found.seq >= 0 else "this node has authored nothing yet"
     fence = told_fence(await node.log.fence())
-    return Check("author guard", True, f"agrees with the database: {place}{f'; {fence}' if fence else ''}")
+    return Check("author guard", True, f"agrees with the database: {place}{f'; recovered: {fence}' if fence else ''}")
 
 
 def _tolerance(membership: Membership, me: bytes) -> Check:

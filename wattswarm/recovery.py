@@ -216,9 +216,11 @@ def told_fence(fence: Fence) -> str:
         return ""
     when = datetime.fromtimestamp(fence.until_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     members = (
-        "" if fence.membership < 0 else f", and signs no successor of membership versions up to {fence.membership}"
+        ""
+        if fence.membership < 0
+        else f", no signature about successors of membership versions up to {fence.membership}"
     )
-    return f"recovered: it casts no finality vote on tasks created before {when}{members}"
+    return f"no finality vote on tasks created before {when}{members}"
 
 
 async def _check_one_chain(log: Log, slot: Slot) -> None:
