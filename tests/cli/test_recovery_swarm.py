@@ -202,7 +202,7 @@ def test_old_backup_of_the_database_authors_nothing_until_recovered_and_casts_no
     swarm.start("dot")
     authors_nothing(dot)
     submit(ann, contract("before"))
-    becomes(lambda: "waiting for 2 of 3 finality votes" in waits_for(ann, "before"), True)
+    becomes(lambda: "waiting for 1 of 3 finality votes" in waits_for(ann, "before"), True)
     refused = said(dot, "node", "recover", "--yes", "--wait", "1")
     assert (refused.returncode, "2 of 3 other members asked, waiting for 3" in refused.stderr) == (1, True)
     done = wattswarm(dot, "node", "recover", "--yes", "--peers", "2", "--wait", "50")
@@ -224,7 +224,7 @@ def test_snapshot_of_guard_and_database_together_hears_of_its_own_events_first(s
     """Nothing on the host tells: the guard is the very file, and agrees. An expired task waits to be spoken about."""
     dot, ann = swarm.places["dot"], swarm.places["ann"]
     short = contract("short")
-    short |= {"task_type": "nobody's", "expiry_ms": now_ms() + 15_000}
+    short |= {"task_type": "none", "expiry_ms": now_ms() + 15_000}
     submit(ann, short)
     becomes(partial(lambda: "short" in states(dot)), True)
     swarm.stop("dot")
