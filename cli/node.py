@@ -9,6 +9,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,9 @@ from cli.node_daemon import daemon_options, serve, words
 from cli.options import Session, add
 from wattswarm.kernel.refusal import Refused
 
+if TYPE_CHECKING:
+    from wattswarm.node import Node
+
 command = group = click.Group("node", help="This node itself.")
 log_name = "node.log"
 log_bytes_max = 8 * 1024 * 1024
@@ -24,8 +28,6 @@ start_s_max = 90.0
 stop_s_max = 35.0
 poll_s = 0.02
 last_lines = 12
-counted = ("peers", "kept_out", "forks", "alarms", "peer_protocol_distribution")
-"""What ``status`` tells people the number of."""
 
 
 @add(group, "up", "wattswarm node up")
@@ -119,16 +121,17 @@ async def status(session: Session) -> None:
         show(found)
 
 
-@add(group, "recover", "wattswarm node recover --yes")
+@add(group, "recover", "wattswarm node recover --yes", "wattswarm node recover --yes --peers 0")
+@click.option("--peers", type=click.IntRange(0), help="ask so many other members [as many as decide, with this node]")
+@click.option("--wait", "wait_s", type=click.FloatRange(0), help="give up after so many seconds [never]")
 @click.option("--yes", is_flag=True, help="do not ask")
-async def recover(session: Session, yes: bool) -> None:
+async def recover(session: Session, peers: int | None, wait_s: float | None, yes: bool) -> None:
     """Make this host the writer of the node's chain again, after a copy, a restore or a lost author guard.
 
-    Only on a network whose only member is this node: nobody else can hold newer events of its chain.
+    Waits until enough members are connected and what they hold of this node's chain is here; with the daemon running
+    or without it. With fewer --peers, events that only others hold are met too late: then the chain forks for good.
     """
-    import trio
-
-    from wattswarm.recovery import diagnose, make_writer
+    from wattswarm.recovery import diagnose, make_writer, others_of, told_fence
 
     async with session.node(make=False) as node:
         found = await diagnose(node.log, node.guard)
@@ -136,15 +139,68 @@ async def recover(session: Session, yes: bool) -> None:
             output.note("the author guard and the database agree: there is nothing to recover")
             return
         output.note(found.why)
+        others = len(others_of(node.log.network.current, node.home.keys.node_id))
+        if others:
+            asked_first = "as many of them as decide" if peers is None else f"{peers} of them"
+            output.note(
+                f"The network has {others} other members: {asked_first} are asked for this node's events first."
+            )
         output.note(
             f"The database's chain ends at event {found.seq}. If the original of this state directory is still in "
-            "use, or had authored more that this database lacks, going on here forks the chain for good."
+            "use, or had authored more than this database and those who are asked hold, going on forks the chain for "
+            "good."
         )
         if not yes:
-            ask = partial(click.confirm, "Make this host the chain's only writer?", abort=True, err=True)
-            await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
-        await make_writer(node.log, node.guard, found)
+            await _agreed()
+        asked = await _ask_members(node, peers, wait_s) if others else frozenset()
+        found = await make_writer(node.log, node.guard, asked)
+        head, fence = await diagnose(node.log, node.guard), await node.log.fence()
     if session.as_json:
-        output.document({"recovered": True, "seq": found.seq, "inserted": found.unfinished})
-    else:
-        output.note(f"recovered: this host authors on from event {found.seq + found.unfinished}")
+        output.document(
+            {
+                "recovered": True,
+                "seq": head.seq,
+                "inserted": found.unfinished,
+                "asked": len(asked),
+                "fenced": fence.until_ms,
+            }
+        )
+        return
+    whole = "" if found.needed else ", whose chain came back whole"
+    output.note(f"recovered: this host authors on from event {head.seq}{whole}")
+    if told := told_fence(fence):
+        output.note(f"from now on: {told}")
+
+
+async def _agreed() -> None:
+    import trio
+
+    ask = partial(click.confirm, "Make this host the chain's only writer?", abort=True, err=True)
+    await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
+
+
+async def _ask_members(node: Node, count: int | None, wait_s: float | None) -> frozenset[bytes]:
+    """Ask over the daemon's connections, or over connections of one's own if none runs. Raises ``Refused``."""
+    import trio
+
+    from wattswarm.neighbours import attach
+    from wattswarm.presence import daemon_process, presence, read_state
+    from wattswarm.recovery import ask_members
+
+    path = node.home.path
+
+    def peers_of_daemon() -> list[dict[str, Any]]:
+        said = read_state(path)
+        return said.peers if said is not None and daemon_process(path) is not None else []
+
+    with trio.move_on_after(float("inf") if wait_s is None else wait_s):
+        if daemon_process(path) is not None:
+            return await ask_members(node.log, node.guard, peers_of_daemon, count, output.note)
+        with presence(path):
+            async with attach(node) as neighbours:
+                return await ask_members(node.log, node.guard, neighbours.peers, count, output.note)
+    raise Refused(
+        "too_few_members",
+        f"too few members answered within {wait_s:g} s: connect this node (`wattswarm node up --bootstrap HOST:PORT`), "
+        "or name a smaller number with --peers, at the risk of a fork",
+    )

@@ -89,6 +89,7 @@ _subjects = {
     "log": _log,
     "fingerprint": lambda found: found["fingerprint"],
     "state_root": lambda found: found["state_root"],
+    "recovered": lambda found: found["recovered"] or "never",
     "forks": _listed("forks"),
     "conflicts": _listed("forked_tasks"),
     "alarms": _listed("alarms"),

@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from sel.admission import Admission
-from sel.ingest import Knowledge, changes_of
+from sel.ingest import Knowledge, changes_of, signature_of, vote_of
 from sel.projector import Projector
 from sel.rows import SignatureRow, VoteRow
 from sel.store import Stale, Store, Txn
@@ -23,13 +23,14 @@ from wattswarm.kernel.certificate import Certificate, MembershipCertificate
 from wattswarm.kernel.event import Draft, Event
 from wattswarm.kernel.identity import Keypair
 from wattswarm.kernel.payloads.govern import MembershipSigned, MembershipUpdated
-from wattswarm.kernel.payloads.judge import FinalityVote
 from wattswarm.kernel.payloads.work import TaskCreated
 from wattswarm.kernel.refusal import Refused
 
 request_drafts_max = 16
 recalled_drafts_max = 32
 batch_bytes_max = 4 << 20
+fenced = "fenced"
+"""The reason of refusing what was not to be signed again after a recovery."""
 
 
 class Guard(Protocol):
@@ -145,8 +146,8 @@ async def write_own(txn: Txn, knowledge: Knowledge, author: Author, requests: Se
     assert line.head.seq == base.seq + len(unfinished), "the guard's bytes are the chain's next events"
     batch = _Batch(admission, Projector(admission, knowledge.pins), author)
     batch.size = sum(len(entry.body) for entry in unfinished)
-    batch.votes = [vote for entry in unfinished for vote in _vote_of(entry)]
-    batch.signatures = [row for entry in unfinished for row in _signature_of(entry)]
+    batch.votes = [vote for entry in unfinished for vote in vote_of(entry)]
+    batch.signatures = [row for entry in unfinished for row in signature_of(entry)]
     await batch.projector.project()
     for request in requests:
         if batch.size > batch_bytes_max:
@@ -172,22 +173,6 @@ def _announced(requests: Sequence[Request], me: bytes) -> list[Certificate]:
     drafts = [draft for request in requests for draft in request.drafts]
     updates = [draft.payload for draft in drafts if isinstance(draft.payload, MembershipUpdated)]
     return [MembershipCertificate(update) for update in updates if me.hex() not in update.version.until]
-
-
-def _vote_of(said: Event) -> list[VoteRow]:
-    """The finality vote that an event of this node's casts, if it does."""
-    if not isinstance(said.payload, FinalityVote):
-        return []
-    assert said.task is not None
-    return [VoteRow(said.task, said.epoch, said.payload.candidate_hash, said.id)]
-
-
-def _signature_of(said: Event) -> list[SignatureRow]:
-    """The signature about a membership version that an event of this node's gives, if it does."""
-    match said.payload:
-        case MembershipSigned(phase, previous, round_, membership_hash, signature):
-            return [SignatureRow(previous, rounds.Stored(phase, round_, membership_hash, signature), said.id)]
-    return []
 
 
 class _Batch:
@@ -268,7 +253,8 @@ class _Batch:
             )
         if isinstance(authored.payload, MembershipSigned):
             await self._check_signature(authored, authored.payload)
-        for vote in _vote_of(authored):
+        for vote in vote_of(authored):
+            await self._check_fence(vote.task)
             voted = await self._vote_on(vote.task, vote.epoch)
             if voted is not None:
                 raise Refused(
@@ -283,9 +269,28 @@ class _Batch:
         book = governance.book(await self.projector.governance(), said.previous)
         may_sign = rounds.may_prepare if said.phase == "prepare" else rounds.may_commit
         version = self.admission.network.version(said.previous)
+        if version.number <= (await self.admission.txn.fence()).membership:
+            raise Refused(
+                fenced,
+                f"this node's chain was recovered, and what it signed before about the version after {version.number} "
+                "may not all be known here: it signs none until the other finalizers have brought one about",
+            )
         may_sign(book, version, authored.author, earlier, said.round, said.membership_hash)
         if (said.phase, said.round) not in {(one.phase, one.round) for one in earlier}:
-            self.signatures += _signature_of(authored)
+            self.signatures += signature_of(authored)
+
+    async def _check_fence(self, task: bytes) -> None:
+        """No vote on a task from before this node's chain was recovered: it may have cast another there."""
+        until_ms = (await self.admission.txn.fence()).until_ms
+        if until_ms < 0:
+            return
+        creation = self.admission.pending.get(task) or (await self.admission.txn.events([task])).get(task)
+        if creation is None or creation.created_at <= until_ms:
+            raise Refused(
+                fenced,
+                "this node's chain was recovered after the task was created, and it may have voted before in a way "
+                "that is not known here: it casts no finality vote on the task",
+            )
 
     async def _labelled(self, label: str) -> list[bytes]:
         folds = self.projector.folds.items()

@@ -74,23 +74,31 @@ class AuthorGuard:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Hold the right to author among this host's processes. Blocks while another process holds it."""
-        fd = self._open()
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        self.wait_turn()
         try:
             yield
         finally:
-            fcntl.flock(fd, fcntl.LOCK_UN)
+            self.end_turn()
 
     def try_turn(self) -> bool:
         """Take the turn if nobody has it; give it back with ``end_turn``."""
         with suppress(BlockingIOError):
-            fcntl.flock(self._open(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         return False
 
     def wait_turn(self) -> None:
         """Take the turn, blocking; give it back with ``end_turn``."""
-        fcntl.flock(self._open(), fcntl.LOCK_EX)
+        self._lock(fcntl.LOCK_EX)
+
+    def _lock(self, how: int) -> None:
+        """Lock the file that is there now: ``create`` puts another in its place, also from another process."""
+        while True:
+            fd = self._open()
+            fcntl.flock(fd, how)
+            if _is_file_at(fd, self.path):
+                return
+            self.close()
 
     def end_turn(self) -> None:
         """Give the turn back."""
@@ -188,6 +196,13 @@ class AuthorGuard:
     def _write(self, slot: Slot) -> None:
         self._header = _store(self._open(), slot)
         self._slot = slot
+
+
+def _is_file_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _generation(head: bytes) -> int:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sel.admission import Admission, stored_certificates
 from sel.projector import PinsCache, Projector
-from sel.rows import Changes, Outcome, Stored
+from sel.rows import Changes, Outcome, SignatureRow, Stored, VoteRow
 from sel.store import Txn
 from wattswarm.kernel.certificate import Certificate, MembershipCertificate
 from wattswarm.kernel.event import Event
 from wattswarm.kernel.membership import Network
+from wattswarm.kernel.payloads.govern import MembershipSigned
+from wattswarm.kernel.payloads.judge import FinalityVote
 from wattswarm.kernel.refusal import Refused
+from wattswarm.kernel.rounds import Stored as StoredSignature
 
 
 @dataclass(slots=True)
@@ -44,9 +47,17 @@ class Taken:
 
 
 async def take_in(
-    txn: Txn, knowledge: Knowledge, events: Sequence[Event], certificates: Sequence[Certificate], now_ms: int
+    txn: Txn,
+    knowledge: Knowledge,
+    events: Sequence[Event],
+    certificates: Sequence[Certificate],
+    now_ms: int,
+    me: bytes | None = None,
 ) -> Taken:
-    """Take events and certificates from elsewhere into the log. Signatures of the events were checked before."""
+    """Take events and certificates from elsewhere into the log. Signatures of the events were checked before.
+
+    ``me``: this node. What it signed itself, and lost, binds it again when it comes back.
+    """
     admission = Admission(txn, await knowledge.refresh(txn), now_ms)
     refusals = await admission.take(events, certificates)
     projector = Projector(admission, knowledge.pins)
@@ -54,9 +65,41 @@ async def take_in(
     outcomes = dict(admission.outcomes)
     for entered in admission.pending.values():
         outcomes[entered.id] = Stored(projector.folds[entered.stream].verdicts[entered.id])
-    await txn.write(changes_of(admission, projector))
+    changes = changes_of(admission, projector)
+    await _bind(txn, changes, [event for event in changes.events if event.author == me])
+    await txn.write(changes)
     knowledge.network = admission.network
     return Taken(outcomes, refusals, len(admission.pending), len(admission.certificates))
+
+
+async def _bind(txn: Txn, changes: Changes, own: Iterable[Event]) -> None:
+    """Keep the votes and signatures that this node's own events give, unless they are kept already."""
+    for event in own:
+        for vote in vote_of(event):
+            kept = {(row.task, row.epoch) for row in changes.votes}
+            if (vote.task, vote.epoch) not in kept and await txn.vote_on(vote.task, vote.epoch) is None:
+                changes.votes.append(vote)
+        for row in signature_of(event):
+            known = await txn.membership_signatures(row.previous)
+            known += [given.signed for given in changes.signatures if given.previous == row.previous]
+            if (row.signed.phase, row.signed.round) not in {(one.phase, one.round) for one in known}:
+                changes.signatures.append(row)
+
+
+def vote_of(said: Event) -> list[VoteRow]:
+    """The finality vote that an event of this node's casts, if it does."""
+    if not isinstance(said.payload, FinalityVote):
+        return []
+    assert said.task is not None
+    return [VoteRow(said.task, said.epoch, said.payload.candidate_hash, said.id)]
+
+
+def signature_of(said: Event) -> list[SignatureRow]:
+    """The signature about a membership version that an event of this node's gives, if it does."""
+    match said.payload:
+        case MembershipSigned(phase, previous, round_, membership_hash, signature):
+            return [SignatureRow(previous, StoredSignature(phase, round_, membership_hash, signature), said.id)]
+    return []
 
 
 def changes_of(admission: Admission, projector: Projector) -> Changes:

@@ -19,7 +19,7 @@ from sel.authoring import Author, ClockBehind, Guard, Request, author_batch
 from sel.errors import StoreError, StoreUnavailable
 from sel.ingest import Knowledge, Taken, take_in
 from sel.lifetimes import single_error
-from sel.rows import LogHead, StreamRow
+from sel.rows import Changes, Fence, LogHead, StreamRow
 from sel.store import Record, Stale, Store, Txn
 from wattswarm.kernel import governance, limits
 from wattswarm.kernel.certificate import Certificate, DecisionCertificate, parse_certificate
@@ -120,7 +120,7 @@ class Log:
         """Take events, whose signatures were verified, and certificates into the log, in one transaction."""
 
         async def work(txn: Txn) -> Taken:
-            return await take_in(txn, self._knowledge, events, certificates, self.clock())
+            return await take_in(txn, self._knowledge, events, certificates, self.clock(), self.keys.node_id)
 
         async def attempt() -> Taken:
             if len(events) <= recalled_events_max and not certificates:
@@ -129,6 +129,14 @@ class Log:
             return await self.store.transact(work)
 
         return await self._persist(attempt)
+
+    async def raise_fence(self, fence: Fence) -> None:
+        """Bind this node not to sign, from here on, what it may have signed before its chain was recovered."""
+
+        async def work(txn: Txn) -> None:
+            await txn.write(Changes(fence=fence, head=txn.head.copy()))
+
+        await self._persist(lambda: self.store.transact(work))
 
     async def _persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try, and try again with back-off while the database is away: for work that may be repeated."""
@@ -196,6 +204,14 @@ class Log:
     async def read(self, work: Callable[[Txn], Awaitable[T]]) -> T:
         """Run ``work`` on one snapshot of the store."""
         return await self._persist(lambda: self.store.read(work))
+
+    async def fence(self) -> Fence:
+        """What this node does not sign since its chain was recovered."""
+
+        async def work(txn: Txn) -> Fence:
+            return await txn.fence()
+
+        return await self.read(work)
 
     async def head(self) -> LogHead:
         """Totals of the log."""

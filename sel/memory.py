@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from sel.rows import Chain, Changes, LogHead, Parked, StreamRow
+from sel.rows import Chain, Changes, Fence, LogHead, Parked, StreamRow
 from sel.store import Record, Txn, Wire
 from wattswarm.kernel import limits
 from wattswarm.kernel.certificate import Certificate, MembershipCertificate
@@ -41,6 +41,7 @@ class MemoryStore:
         self.verdicts: dict[bytes, dict[bytes, Verdict]] = defaultdict(dict)
         self.votes: dict[tuple[bytes, int], bytes] = {}
         self.signatures: dict[bytes, list[Stored]] = defaultdict(list)
+        self.fences: list[Fence] = []
         self.parked: dict[bytes, Parked] = {}
         self.parked_certificates: dict[bytes, None] = {}
 
@@ -176,6 +177,10 @@ class MemoryTxn:
     async def membership_signatures(self, previous: bytes) -> list[Stored]:
         return list(self.store.signatures.get(previous, ()))
 
+    async def fence(self) -> Fence:
+        raised = self.store.fences
+        return Fence(max(fence.until_ms for fence in raised), raised[-1].membership) if raised else Fence()
+
     async def write(self, changes: Changes) -> None:
         store = self.store
         for event in changes.events:
@@ -196,6 +201,8 @@ class MemoryTxn:
         store.votes.update({(vote.task, vote.epoch): vote.candidate_hash for vote in changes.votes})
         for given in changes.signatures:
             store.signatures[given.previous].append(given.signed)
+        if changes.fence is not None:
+            store.fences.append(changes.fence)
         self._park(changes)
         store.head = changes.head.copy()
         store.head.seq = len(store.events)

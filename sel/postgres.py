@@ -26,7 +26,7 @@ from sel.columns import (
 from sel.errors import StoreUnavailable
 from sel.queries import named
 from sel.recall import Addition, Recall, RecalledTxn
-from sel.rows import Chain, Changes, LogHead, Parked, StreamRow
+from sel.rows import Chain, Changes, Fence, LogHead, Parked, StreamRow
 from sel.store import Record, Stale, Txn
 from wattswarm.kernel import limits
 from wattswarm.kernel.codec import sha256
@@ -167,6 +167,9 @@ class PgTxn:
         rows = await self.connection.fetch(sql["membership_signatures"], previous)
         return [Stored(*row) for row in rows]
 
+    async def fence(self) -> Fence:
+        return Fence(*await self.connection.fetchrow(sql["fence"]))
+
     async def write(self, changes: Changes) -> None:
         if changes.nothing:
             return
@@ -182,6 +185,8 @@ class PgTxn:
         for row in changes.signatures:
             signed = (row.signed.round, row.signed.phase, row.signed.membership_hash, row.signed.signature)
             await self.connection.execute(sql["keep_membership_signature"], row.previous, *signed, row.event_id)
+        if changes.fence is not None:
+            await self.connection.execute(sql["raise_fence"], changes.fence.until_ms, changes.fence.membership)
         numbered = enumerate(changes.events, self.head.seq + 1)
         rows = [event_row(seq, event) for seq, event in numbered]
         if len(rows) >= copy_events_min:

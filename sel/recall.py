@@ -142,4 +142,4 @@ class RecalledTxn:
 
     ids_at = events = ids_between = stream_events = void_events = stream_certificates = verdicts = _unknown
     has_certificates = membership_certificates = parked_certificates = streams_pinning = parked_of = _unknown
-    vote_on = membership_signatures = _unknown
+    vote_on = membership_signatures = fence = _unknown

@@ -141,6 +141,18 @@ class SignatureRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Fence:
+    """What a node whose chain was recovered does not sign: it may have signed before what this log does not know of.
+
+    ``until_ms``: it casts no finality vote on tasks created then or before (unix ms). ``membership``: it signs nothing
+    about successors of versions up to this number. -1: no such bound.
+    """
+
+    until_ms: int = -1
+    membership: int = -1
+
+
+@dataclass(frozen=True, slots=True)
 class Parked:
     """An event that waits: for its predecessor, for its time (``due_ms``), or for its author to become known."""
 
@@ -165,6 +177,7 @@ class Changes:
     unpark_certificates: list[bytes] = field(default_factory=list)
     votes: list[VoteRow] = field(default_factory=list)
     signatures: list[SignatureRow] = field(default_factory=list)
+    fence: Fence | None = None
     head: LogHead = field(default_factory=LogHead)
 
     @property

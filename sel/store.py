@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from sel.rows import Chain, Changes, LogHead, Parked, StreamRow
+from sel.rows import Chain, Changes, Fence, LogHead, Parked, StreamRow
 from wattswarm.kernel.event import Event
 from wattswarm.kernel.rounds import Stored
 from wattswarm.kernel.verdict import Verdict
@@ -97,6 +97,9 @@ class Txn(Protocol):
 
     async def membership_signatures(self, previous: bytes) -> list[Stored]:
         """What this node signed about the successor of a membership version, by round."""
+
+    async def fence(self) -> Fence:
+        """What this node does not sign since its chain was recovered: the latest time, the newest membership."""
 
     async def write(self, changes: Changes) -> None:
         """Store everything; called once, last. New events get the arrival numbers after ``head.seq``."""

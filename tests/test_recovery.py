@@ -8,16 +8,27 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
 from sel.guard import AuthorGuard
 from sel.log import Log, open_log
 from sel.memory import MemoryStore
-from tests.cast import genesis_ms, keys_of
+from tests.cast import everything, genesis_ms, keys_of, names
 from tests.world import World
 from wattswarm.kernel.event import Draft
+from wattswarm.kernel.genesis import FaultModel
 from wattswarm.kernel.payloads.work import TaskCreated
 from wattswarm.kernel.refusal import Refused
-from wattswarm.recovery import diagnose, make_writer
+from wattswarm.recovery import (
+    ask_members,
+    diagnose,
+    enough,
+    first_word_s_max,
+    make_writer,
+    told_fence,
+    until_may_author,
+    word_s_max,
+)
 
 
 @asynccontextmanager
@@ -69,7 +80,7 @@ async def test_node_alone_on_its_network_goes_on_after_recovery(fault: Callable[
             await create(log, world, "b")
         found = await diagnose(log, guard)
         assert (found.needed, found.seq) == (True, 0)
-        await make_writer(log, guard, found)
+        await make_writer(log, guard)
         await create(log, world, "b")
         assert not (await diagnose(log, guard)).needed
     assert [event.author_seq for event in store.events] == [0, 1]
@@ -84,7 +95,7 @@ async def test_signed_bytes_of_a_copied_guard_are_inserted_first(tmp_path: Path)
     async with host(world, store, tmp_path) as (log, guard):
         found = await diagnose(log, guard)
         assert found.unfinished == 1
-        await make_writer(log, guard, found)
+        await make_writer(log, guard)
         await create(log, world, "b")
     assert [event.author_seq for event in store.events] == [0, 1]
 
@@ -96,9 +107,8 @@ async def test_database_that_lacks_what_the_guard_knows_is_refused(tmp_path: Pat
         await create(log, world, "a")
         await create(log, world, "b")
     async with host(world, MemoryStore(), tmp_path) as (log, guard):
-        found = await diagnose(log, guard)
         with pytest.raises(Refused, match="knows events up to 1, the database ends at -1"):
-            await make_writer(log, guard, found)
+            await make_writer(log, guard)
 
 
 async def test_export_that_has_what_was_lost_mends_it(tmp_path: Path) -> None:
@@ -128,14 +138,107 @@ async def test_two_chains_of_one_key_are_not_gone_on_with(behind: int, tmp_path:
         found = await diagnose(log, guard)
         assert found.needed
         with pytest.raises(Refused, match="two events 0"):
-            await make_writer(log, guard, found)
+            await make_writer(log, guard)
 
 
-async def test_with_other_members_the_chain_must_come_from_them(tmp_path: Path) -> None:
-    world = World.of(2)
+async def test_whoever_recovers_alone_signs_nothing_old_either(tmp_path: Path) -> None:
+    world = World.of(1)
     begin(tmp_path)
     copied(tmp_path)
     async with host(world, MemoryStore(), tmp_path) as (log, guard):
-        found = await diagnose(log, guard)
-        with pytest.raises(Refused, match="1 other members"):
-            await make_writer(log, guard, found)
+        await make_writer(log, guard)
+        fence = await log.fence()
+        assert fence.until_ms > log.clock()
+        assert fence.membership == -1, "no other member can hold what it signed"
+        assert "no finality vote on tasks created before" in told_fence(fence)
+
+
+@pytest.mark.parametrize(
+    ("members", "roles", "model", "asked"),
+    [
+        (1, everything, "byzantine", 0),
+        (2, everything, "byzantine", 1),
+        (3, everything, "byzantine", 2),
+        (4, everything, "byzantine", 2),
+        (7, everything, "byzantine", 4),
+        (5, everything, "crash", 2),
+        (7, {"verifier"}, "byzantine", 6),
+    ],
+)
+def test_so_many_are_asked_that_what_decides_is_met_by_one_who_is_honest(
+    members: int, roles: set[str], model: FaultModel, asked: int
+) -> None:
+    """In the last row ``ada`` alone is finalizer: nothing is decided without her, so all are asked."""
+    named = {name: everything if name == "ada" else frozenset(roles) for name in names[:members]}
+    world = World(named, fault_model=model)
+    assert enough(world.network.current, world.node("ada")) == asked
+
+
+def said(world: World, **held: int | None) -> list[dict[str, object]]:
+    """Peers as a daemon tells of them: how far each holds the chain."""
+    return [{"node_id": world.node(name).hex(), "own_seq": seq} for name, seq in held.items()]
+
+
+async def test_members_are_asked_until_enough_hold_no_more_of_the_chain(tmp_path: Path, autojump_clock: object) -> None:
+    world, theirs = World.of(4), MemoryStore()
+    begin(tmp_path)
+    async with host(world, theirs, tmp_path) as (log, _):
+        for label in "abc":
+            await create(log, world, label)
+    copied(tmp_path)
+    told: list[str] = []
+    looks = iter(
+        [
+            said(world, ben=None, eli=0),  # not said yet; a stranger
+            said(world, ben=2, cy=7),  # cy claims what there is not
+            said(world, ben=2, dee=2),
+        ]
+    )
+    async with host(world, MemoryStore(), tmp_path) as (log, guard):
+
+        def peers() -> list[dict[str, object]]:
+            return next(looks)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log.ingest, theirs.events)
+            asked = await ask_members(log, guard, peers, None, told.append)
+        assert asked == {world.node("ben"), world.node("dee")}
+        assert told[0].startswith("0 of 3 other members asked, waiting for")
+        await make_writer(log, guard, asked)
+        assert (await log.fence()).membership == 0, "cy was not asked"
+        await create(log, world, "d")
+        assert [event.author_seq for event in log.store.events] == [0, 1, 2, 3]  # type: ignore[attr-defined]
+
+
+async def test_what_the_guard_knows_and_nobody_gave_is_asked_of_all(tmp_path: Path, autojump_clock: object) -> None:
+    world = World.of(4)
+    begin(tmp_path)
+    async with host(world, MemoryStore(), tmp_path) as (log, _):
+        for label in "ab":
+            await create(log, world, label)
+    told: list[str] = []
+    looks = iter([said(world, ben=-1, cy=-1), said(world, ben=-1, cy=-1, dee=-1)])
+    async with host(world, MemoryStore(), tmp_path) as (log, guard):
+        asked = await ask_members(log, guard, lambda: next(looks), None, told.append)
+        assert len(asked) == 3
+        assert "its guard knows of event 1" in told[0]
+        with pytest.raises(Refused, match="connect a member"):
+            await make_writer(log, guard, asked)
+
+
+async def test_daemon_with_members_waits_for_a_word_and_alone_for_nobody(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    begin(tmp_path)
+    for count, peers, waits_s in (
+        (1, [], 0.0),
+        (4, [], first_word_s_max),
+        (4, ["ben"], 0.0),
+        (4, ["claims"], word_s_max),
+    ):
+        world = World.of(count)
+        held = {"ben": -1} if peers == ["ben"] else {"ben": 5} if peers else {}
+        began = trio.current_time()
+        async with host(world, MemoryStore(), tmp_path) as (log, _):
+            await until_may_author(log, tmp_path, lambda held=held, world=world: said(world, **held))  # type: ignore[misc]
+        assert waits_s <= trio.current_time() - began < waits_s + 1

@@ -24,6 +24,7 @@ from wattswarm.absence import apart, told
 from wattswarm.config import Config
 from wattswarm.node import Node, now_ms, open_node
 from wattswarm.presence import NodeState, boot_id, presence, write_state
+from wattswarm.recovery import Peers, until_may_author
 from wattswarm.runtime.crew import Crew, Duty
 from wattswarm.runtime.staff import Staff
 from wattswarm.succession import carry_on_for_ever
@@ -183,18 +184,14 @@ class _Daemon:
 
 def _standing(peer: dict[str, Any]) -> tuple[Any, ...]:
     """What is worth telling of a peer at once; that it is useful can wait."""
-    return peer["node_id"], peer["in_sync"], min(0, peer["score"])
+    return peer["node_id"], peer["in_sync"], min(0, peer["score"]), peer.get("own_seq")
 
 
 async def _serve(daemon: _Daemon, stop: trio.Event, task_status: trio.TaskStatus[Ready]) -> None:
     node = daemon.node
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(carry_on_for_ever, node)
-        if node.config.autopilot:
-            daemon.staff = Staff(node.executors)
-            daemon.crew = Crew(node.log, News(node.database), daemon.staff, daemon.duties)
-            nursery.start_soon(daemon.crew.serve)
         async with daemon.attach(node) as daemon.neighbours:
+            nursery.start_soon(_work, daemon, daemon.neighbours.peers)
             await daemon.say("ready")
             nursery.start_soon(_refresh, daemon)
             ready = Ready(node, daemon.neighbours.listen)
@@ -206,6 +203,18 @@ async def _serve(daemon: _Daemon, stop: trio.Event, task_status: trio.TaskStatus
             systemd.notify("STOPPING=1")
             await daemon.say("stopping")
         nursery.cancel_scope.cancel()
+
+
+async def _work(daemon: _Daemon, peers: Peers) -> None:
+    """Author by itself what is to be authored, once it may."""
+    node = daemon.node
+    await until_may_author(node.log, node.home.path, peers)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(carry_on_for_ever, node)
+        if node.config.autopilot:
+            daemon.staff = Staff(node.executors)
+            daemon.crew = Crew(node.log, News(node.database), daemon.staff, daemon.duties)
+            nursery.start_soon(daemon.crew.serve)
 
 
 async def _refresh(daemon: _Daemon) -> None:

@@ -20,7 +20,7 @@ from wattswarm.kernel.membership import Membership
 from wattswarm.kernel.refusal import Refused
 from wattswarm.members import tolerance
 from wattswarm.node import Node, home_exists, open_node
-from wattswarm.recovery import diagnose
+from wattswarm.recovery import diagnose, told_fence
 from wattswarm.runtime.executors import Executors, check
 
 disk_free_bytes_min = 1 << 30
@@ -98,7 +98,8 @@ async def _guard(node: Node) -> Check:
     if found.needed:
         return Check("author guard", False, found.why, "wattswarm node recover")
     place = f"event {found.seq} is this node's last" if found.seq >= 0 else "this node has authored nothing yet"
-    return Check("author guard", True, f"agrees with the database: {place}")
+    fence = told_fence(await node.log.fence())
+    return Check("author guard", True, f"agrees with the database: {place}{f'; recovered: {fence}' if fence else ''}")
 
 
 def _tolerance(membership: Membership, me: bytes) -> Check:

@@ -123,6 +123,7 @@ def _told(peer: Peer, score: Callable[[bytes, int], float]) -> dict[str, Any]:
         "clock_ahead_ms": taken.ahead_ms,
         "unknown_messages": peer.unknown,
         "events": peer.events,
+        "own_seq": peer.own_seq,
         "score": round(score(taken.node_id, now_ms())),
         "protocol_version": taken.standing.protocol_version,
     }

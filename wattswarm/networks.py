@@ -80,21 +80,22 @@ async def enter(config: Config, genesis_of: Callable[[Keypair], Genesis], fresh:
                 f"the database {config.pg_url} keeps the log of network {home.genesis.network_id.hex()[:16]}…: name "
                 "an empty one with --pg-url",
             )
-        back = _aside(path, genesis.network_id)
+        back, guarded = _aside(path, genesis.network_id), (path / guard_name).exists()
         left = _put_aside(path, home.genesis.network_id) if used or back.exists() else None
         if back.exists():
             _bring_back(path, back)
         write_whole(path / network_name, genesis.wire())
-        if not (path / guard_name).exists():
-            AuthorGuard(path).create()
+        if guarded and not (path / guard_name).exists():
+            AuthorGuard(path).create()  # never for a key that came here alone: it may have authored on that network
         return Entered(homes.open_home(path, now_ms(), genesis), left)
 
 
 async def _is_used(config: Config, home: Home) -> bool:
     """Whether the key has authored on the network, or its log holds anything."""
+    path = config.state_dir
     with AuthorGuard(config.state_dir) as guard:
         slot = guard.newest()
-    if slot is None or slot.end[0] >= 0:
+    if (path / guard_name).exists() and (slot is None or slot.end[0] >= 0):
         return True
     if config.pg_url is None and not (home.path / pg_name).exists():
         return False

@@ -1,19 +1,41 @@
-"""``node recover`` on one host: when the author guard says no, what is known, and how to go on (docs/protocol.md §7).
+"""A node that comes back: when the author guard says no, what must be known, and how to go on (docs/protocol.md §7).
 
-On a network with other members the chain must be fetched from them first; here only the node that is alone on its
-network can be recovered, because then nobody else can hold events of its chain that this database lacks.
+What this node signed and its database lacks, others may hold. So members are asked how far they hold its chain, what
+is missing comes by ordinary sync, and only then does this host become the chain's writer again; what it may have
+signed besides, it does not sign anew: a fence keeps it from that for ever. A node alone on its network has nobody to
+ask. Who is connected is handed in, as ``wattswarm.daemon.Neighbours.peers`` tells it.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
+import trio
+
+from sel.errors import StoreUnavailable
 from sel.guard import AuthorGuard, Slot
 from sel.log import Log
+from sel.rows import Chain, Fence
 from sel.store import Txn
-from wattswarm.kernel import chain
+from wattswarm.kernel import chain, hlc
 from wattswarm.kernel.event import parse
+from wattswarm.kernel.limits import clock_skew_tolerance_ms
+from wattswarm.kernel.membership import Membership, threshold
 from wattswarm.kernel.refusal import Refused
+
+_log = logging.getLogger(__name__)
+Peers = Callable[[], Sequence[dict[str, Any]]]
+look_s = 0.2
+mended_look_s = 1.0
+first_word_s_max = 10.0
+"""How long a daemon to which no member is connected waits before it authors all the same."""
+word_s_max = 60.0
+"""How long it waits for events of its own that a member says there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +49,22 @@ class Diagnosis:
     unfinished: int
     slot: Slot | None
 
+    @property
+    def lacks(self) -> bool:
+        """Whether the guard knows of events that neither it nor the database holds."""
+        return self.slot is not None and self.slot.end[0] > self.seq and not self.unfinished
 
-async def _head(log: Log) -> chain.Head:
-    async def work(txn: Txn) -> chain.Head:
-        line = (await txn.chains([log.keys.node_id])).get(log.keys.node_id)
-        return line.head if line else chain.Head()
+
+async def _chain(log: Log) -> Chain:
+    async def work(txn: Txn) -> Chain:
+        return (await txn.chains([log.keys.node_id])).get(log.keys.node_id) or Chain(chain.Head())
 
     return await log.read(work)
 
 
 async def diagnose(log: Log, guard: AuthorGuard) -> Diagnosis:
     """Whether authoring is refused, and why."""
-    head = await _head(log)
+    head = (await _chain(log)).head
     slot = guard.newest()
     try:
         guard.confirm(head.seq, head.id)
@@ -50,32 +76,151 @@ async def diagnose(log: Log, guard: AuthorGuard) -> Diagnosis:
     return Diagnosis(False, "", head.seq, head.id, 0, slot)
 
 
-async def make_writer(log: Log, guard: AuthorGuard, found: Diagnosis) -> None:
-    """Insert what was signed and is not here, and begin a new guard at the chain's head.
+# -- members are asked ---------------------------------------------------------------------------------------------
 
-    Raises ``Refused`` if other members could hold more of the chain, if the guard knows of events that are neither
-    in the database nor in the guard, or if the two know different chains.
+
+def others_of(membership: Membership, me: bytes) -> frozenset[bytes]:
+    """The members who may hold events of this node's chain."""
+    return frozenset(membership.members.keys() - {me})
+
+
+def enough(membership: Membership, me: bytes) -> int:
+    """How many others to ask: with this node as many as decide, so that what as many held before is at an honest one.
+
+    All of them where nothing is decided without this node.
     """
-    others = log.network.authors - {log.keys.node_id}
-    if others:
-        raise Refused(
-            "recover_from_members",
-            f"this network has {len(others)} other members, who may hold newer events of this node's chain; "
-            "import an export of one of them first (`wattswarm log import`), on a node of this network that has them",
+    others, finalizers = len(others_of(membership, me)), membership.having("finalizer")
+    if me in finalizers and membership.finality_threshold == len(finalizers):
+        return others
+    return min(others, threshold(len(membership.members), membership.fault_model) - 1)
+
+
+def words(peers: Sequence[dict[str, Any]], membership: Membership) -> dict[bytes, int]:
+    """How far the members that are connected hold this node's chain, of those that said so."""
+    told = {bytes.fromhex(peer["node_id"]): peer.get("own_seq") for peer in peers}
+    return {node_id: held for node_id, held in told.items() if held is not None and node_id in membership.members}
+
+
+async def ask_members(
+    log: Log, guard: AuthorGuard, peers: Peers, most: int | None, tell: Callable[[str], None]
+) -> frozenset[bytes]:
+    """Wait until ``most`` other members (None: enough) hold no more of this node's chain than is here; who they are.
+
+    Where the guard knows of events that nobody gave yet, all are asked. ``tell`` hears what is waited for.
+    """
+    asked: frozenset[bytes] = frozenset()
+    said = ""
+    while True:
+        await log.refresh()
+        current, me = log.network.current, log.keys.node_id
+        others, found = others_of(current, me), await diagnose(log, guard)
+        told = words(peers(), current)
+        asked = (asked | {node_id for node_id, held in told.items() if held <= found.seq}) & others
+        wanted = len(others) if found.lacks else enough(current, me)
+        wanted = wanted if most is None else min(most, len(others))
+        whole = not found.needed and max(told.values(), default=-1) <= found.seq
+        if len(asked) >= wanted or whole:
+            return asked
+        knows = f", its guard knows of event {found.slot.end[0]}" if found.lacks and found.slot else ""
+        now = (
+            f"{len(asked)} of {len(others)} other members asked, waiting for {wanted}; this node's chain is here up to "
+            f"event {found.seq}{knows}"
         )
-    slot = found.slot
+        if now != said:
+            tell(now)
+            said = now
+        await trio.sleep(look_s)
+
+
+async def until_may_author(log: Log, state_dir: Path, peers: Peers) -> None:
+    """Wait, at a daemon's start, for one member's word on this node's chain, and for a guard that agrees.
+
+    A guard and a database that went back together (a snapshot) agree: only others know more. Whoever cannot reach
+    anybody authors after a while all the same. Raises nothing but bugs, and ``StoreCorrupt``.
+    """
+    began, said = trio.current_time(), ""
+    while True:
+        try:
+            waits = await _waits_for_word(log, peers(), trio.current_time() - began)
+            with AuthorGuard(state_dir) as guard:
+                found = await diagnose(log, guard)
+        except StoreUnavailable:
+            await trio.sleep(mended_look_s)
+            continue
+        if not waits and not found.needed:
+            return
+        if found.needed and found.why != said:
+            said = found.why
+            _log.warning("nothing is authored", extra={"why": said})
+        await trio.sleep(mended_look_s if found.needed else look_s)
+
+
+async def _waits_for_word(log: Log, peers: Sequence[dict[str, Any]], waited_s: float) -> bool:
+    await log.refresh()
+    current, me = log.network.current, log.keys.node_id
+    if not others_of(current, me) or me not in current.members:
+        return False
+    told = words(peers, current)
+    if told and max(told.values()) <= (await _chain(log)).head.seq:
+        return False
+    members = [peer for peer in peers if bytes.fromhex(peer["node_id"]) in current.members]
+    return waited_s < (word_s_max if members else first_word_s_max)
+
+
+# -- and this host writes on ---------------------------------------------------------------------------------------
+
+
+async def make_writer(log: Log, guard: AuthorGuard, asked: frozenset[bytes] = frozenset()) -> Diagnosis:
+    """Insert what was signed and is not here, raise a fence, and begin a new guard at the chain's head.
+
+    ``asked``: the members that were. Raises ``Refused`` if the guard knows of events that are neither in the database
+    nor in the guard, or if two chains of this key are known. What was found; ``needed`` False: nothing was to be done.
+    """
+    found = await diagnose(log, guard)
+    if not found.needed:
+        return found
+    line, slot = await _chain(log), found.slot
     if slot is not None:
         await _check_one_chain(log, slot)
-    if slot is not None and slot.end[0] > found.seq and not found.unfinished:
+    if line.void_from is not None:
+        raise Refused(
+            "author_void",
+            f"this node's chain is void from event {line.void_from} on (a fork, or removal from the membership): the "
+            "way back is a new key, in another --state-dir",
+        )
+    if slot is not None and found.lacks:
         raise Refused(
             "events_lost",
-            f"the author guard knows events up to {slot.end[0]}, the database ends at {found.seq}: import an export "
-            "that has them (`wattswarm log import FILE`), or begin anew in another --state-dir",
+            f"the author guard knows events up to {slot.end[0]}, the database ends at {found.seq}: connect a member or "
+            "import an export that has them (`wattswarm log import FILE`), or begin anew in another --state-dir",
         )
     if slot is not None and found.unfinished:
         await log.ingest([parse(body, signature, log.network.network_id) for body, signature in slot.batch])
-    head = await _head(log)
+    await log.raise_fence(await _fence(log, asked))
+    head = (await _chain(log)).head
     guard.create(head.seq, head.id)
+    return found
+
+
+async def _fence(log: Log, asked: frozenset[bytes]) -> Fence:
+    """Whatever was created by now, by any clock that this node believed, and every version that is known by now."""
+    latest_ms = max(log.clock(), hlc.wall_ms((await log.head()).max_hlc))
+    current = log.network.current
+    unasked = others_of(current, log.keys.node_id) - asked
+    return Fence(latest_ms + clock_skew_tolerance_ms, current.number if unasked else -1)
+
+
+def told_fence(fence: Fence) -> str:
+    """What a recovered node does not sign, for people; empty if nothing."""
+    if fence.until_ms < 0:
+        return ""
+    when = datetime.fromtimestamp(fence.until_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    members = (
+        ""
+        if fence.membership < 0
+        else f", no signature about successors of membership versions up to {fence.membership}"
+    )
+    return f"no finality vote on tasks created before {when}{members}"
 
 
 async def _check_one_chain(log: Log, slot: Slot) -> None:

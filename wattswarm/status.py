@@ -16,7 +16,7 @@ from wattswarm.kernel.membership import Membership
 from wattswarm.members import tolerance
 from wattswarm.node import Node
 from wattswarm.presence import NodeState, daemon_process, read_state
-from wattswarm.recovery import diagnose
+from wattswarm.recovery import diagnose, told_fence
 
 forked_tasks_max = 100
 
@@ -55,6 +55,7 @@ async def status(node: Node) -> dict[str, Any]:
         "kept_out": now.kept_out if now else [],
         "forks": forks,
         "forked_tasks": forked,
+        "recovered": told_fence(await node.log.fence()) or None,
         "alarms": [*await _of_the_node(node, pid, said), *_of_the_network(current, forks, forked)],
     }
 

@@ -83,6 +83,7 @@ class Exchange:
                 self._pull(peer)
         else:
             peer.stage = "level"
+            peer.own_seq = self.chains.get(self.hands.me.keys.node_id, (-1, b""))[0]
 
     def admitted(self, peer: Peer, *, eager: bool, now_ms: int) -> None:
         """Who only read is a member now: what it holds was not asked for until now, and it cannot know that it is."""
@@ -254,8 +255,11 @@ class Exchange:
         if peer.frontier != "asked":
             return
         self.pulls.told(peer.link, said.entries)
+        me = self.hands.me.keys.node_id
+        peer.own_seq = next((seq for author, seq, _ in said.entries if author == me), peer.own_seq)
         if not said.more:
             peer.frontier = "told"
+            peer.own_seq = -1 if peer.own_seq is None else peer.own_seq
             self._pump(peer, now_ms)
 
     def _pump(self, peer: Peer, now_ms: int) -> None:

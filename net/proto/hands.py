@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from net.proto import message as m
 from net.proto.budget import Deed
+from net.proto.handshake import Me
 from net.proto.peer import Peer
 from net.proto.values import Ingested, Link, Question, Relate, Report
 
@@ -17,6 +18,7 @@ Then = Callable[[Ingested, int], None]
 class Hands(Protocol):
     """What the machine does for the exchange."""
 
+    me: Me
     peers: dict[Link, Peer]
 
     def send(self, peer: Peer, message: m.Message, *, lane: int | None = None, dropping: bool = False) -> None: ...

@@ -25,7 +25,8 @@ Frontier = Literal["unasked", "asked", "told"]
 class Peer:
     """One connection. ``taken`` is None until its other end has proved who it is.
 
-    ``events``: how many came from it as gossip, needless ones too.
+    ``events``: how many came from it as gossip, needless ones too. ``own_seq``: how far the peer holds this node's own
+    chain, as it said last (-1: nothing of it); None: not said yet.
     """
 
     link: Link
@@ -37,6 +38,7 @@ class Peer:
     taken: Taken | None = None
     stage: Stage = "new"
     frontier: Frontier = "unasked"
+    own_seq: int | None = None
     served_ms: int = 0
     settle_ms: int | None = None
     questions: int = 0

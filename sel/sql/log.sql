@@ -138,6 +138,14 @@ SELECT phase, round, membership_hash, signature FROM membership_signatures WHERE
 INSERT INTO membership_signatures (previous, round, phase, membership_hash, signature, event_id)
 VALUES ($1, $2, $3, $4, $5, $6);
 
+-- name: fence
+-- The newest recovery knows best what was signed about members; a clock may have gone back since the latest time.
+SELECT coalesce(max(until_ms), -1), coalesce((SELECT membership FROM fences ORDER BY number DESC LIMIT 1), -1)
+FROM fences;
+
+-- name: raise_fence
+INSERT INTO fences (until_ms, membership) VALUES ($1, $2);
+
 -- name: verdicts
 SELECT event_id, status, reason, message FROM verdicts WHERE stream = $1;
 

@@ -119,3 +119,16 @@ def test_one_turn_at_a_time(guard: AuthorGuard, tmp_path: Path) -> None:
         assert not other.try_turn()
     assert other.try_turn()
     other.end_turn()
+
+
+def test_who_has_an_old_file_open_takes_turns_on_the_one_that_took_its_place(
+    guard: AuthorGuard, tmp_path: Path
+) -> None:
+    other = AuthorGuard(tmp_path)
+    with other.turn():
+        assert other.confirm(-1, None) == ()
+    events = chain_of(3)
+    guard.create(2, events[2].id)
+    with other.turn():
+        assert other.confirm(2, events[2].id) == ()
+        assert not guard.try_turn()

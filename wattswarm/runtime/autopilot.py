@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import trio
 
+from sel.authoring import fenced
 from sel.lifetimes import single_error
 from sel.log import Log
 from wattswarm.kernel.contract import TaskContract
@@ -198,7 +199,10 @@ class Driver:
         try:
             events = await self.log.author(*drafts)
             self._own.update(event.id for event in events)
-        except Refused:
+        except Refused as refusal:
+            if refusal.reason == fenced:
+                self._memory.withholds(view.state.work.number, refusal.message)
+                return
             if self._refused:
                 raise
             self._refused = self._stale = True
