@@ -63,8 +63,8 @@ class Exchange:
     def joined(self, peer: Peer, *, eager: bool, now_ms: int) -> None:
         """A peer whose id is proved. Equal standings mean that there is nothing to do."""
         assert peer.taken is not None
+        self.gossip.joined(peer.link, eager=eager)
         if not peer.reads_only:
-            self.gossip.joined(peer.link, eager=eager)
             self.pulls.joined(peer.link)
         theirs, ours = peer.taken.standing, self.standing
         if theirs.certificates != ours.certificates:
@@ -77,6 +77,13 @@ class Exchange:
                 self._pull(peer)
         else:
             peer.stage = "level"
+
+    def promoted(self, peer: Peer, *, eager: bool) -> None:
+        """An observer is a member now: what it says counts, and what it said before is asked for."""
+        if eager:
+            self.gossip.make_eager(peer.link)
+        self.pulls.joined(peer.link)
+        self._pull(peer)
 
     def left(self, link: Link) -> None:
         """The connection is gone."""
@@ -112,8 +119,9 @@ class Exchange:
                 for events in frame.packed(pushed):
                     self.hands.send(self.hands.peers[link], m.Events(tuple(events)), lane=lane, dropping=True)
         ruling = tuple(certificate.id for certificate in news.certificates if certificate.ruling)
-        for peer in self._members():
-            self.certificates.announce(peer, ruling)
+        for peer in self.hands.peers.values():
+            if peer.taken is not None:
+                self.certificates.announce(peer, ruling)
 
     def _members(self) -> Iterable[Peer]:
         return [peer for peer in self.hands.peers.values() if peer.taken is not None and not peer.reads_only]
@@ -323,7 +331,9 @@ class Exchange:
         else:
             self.certificates.announce(peer, found.have)
             self.certificates.fetch(peer, found.need)
-        if found.over and not (found.which == ruling_set and peer.asked_certificates):
+        if found.over and found.which == ruling_set and peer.asked_certificates:
+            peer.stage = "ruling"  # goes on when they are here
+        elif found.over:
             self._next_stage(peer, found.which, now_ms)
 
     def _next_stage(self, peer: Peer, after: Set, now_ms: int) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from net.proto import frame
 from net.proto import message as m
 from net.proto.announce import Announcer, Ear
@@ -138,6 +140,8 @@ class Machine:
                 self.meeting.heard(given.host, given.data, now_ms)
             case Appended():
                 self.exchange.appended(given, now_ms)
+                if any(certificate.ruling for certificate in given.certificates):
+                    self._let_in()
             case Ingested() | Answered():
                 then = self._then.pop(given.token, None)
                 if then is not None:
@@ -306,13 +310,23 @@ class Machine:
         peer.taken = taken
         self._out.append(Admit(peer.link))
         self._out.append(Report("joined", taken.node_id.hex(), peer.address))
-        meshed = len(self.exchange.gossip.eager)
-        others = sum(other.taken is not None for other in self.peers.values())
-        eager = taken.member and (others <= full_mesh_peers or meshed < mesh_peers)
-        self.exchange.joined(peer, eager=eager, now_ms=self._now_ms)
+        self.exchange.joined(peer, eager=taken.member and self._mesh_has_room(), now_ms=self._now_ms)
         self.meeting.joined(peer, self._now_ms)
         self._period_ms = reconcile_every_ms
         self._reconcile_ms = min(self._reconcile_ms, self._now_ms + self._period_ms)
+
+    def _mesh_has_room(self) -> bool:
+        others = [other for other in self.peers.values() if other.taken is not None and not other.reads_only]
+        meshed = sum(other.link in self.exchange.gossip.eager for other in others)
+        return len(others) <= full_mesh_peers or meshed < mesh_peers
+
+    def _let_in(self) -> None:
+        """Who became a member while connected is served and heard as one from here on."""
+        for peer in list(self.peers.values()):
+            if peer.taken is not None and not peer.taken.member and self._door.is_member(peer.taken.node_id):
+                peer.taken = replace(peer.taken, member=True)
+                self.exchange.promoted(peer, eager=self._mesh_has_room())
+                self.meeting.joined(peer, self._now_ms)
 
     # -- time -------------------------------------------------------------------------------------------------------
 

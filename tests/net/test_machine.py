@@ -173,6 +173,51 @@ def test_a_stranger_is_turned_away_and_an_observer_reads() -> None:
     assert stranger.store.head.events == 10
 
 
+def _observed() -> tuple[World, Swarm, Node]:
+    """Two members and gus, who observes both."""
+    world, swarm = swarm_of(2, observers=1)
+    swarm.mesh()
+    gus = swarm.node("gus", keys_of("gus"))
+    for member in swarm.nodes[:2]:
+        swarm.connect(gus, member)
+    swarm.run(500)
+    return world, swarm, gus
+
+
+def test_an_observer_hears_of_news_as_soon_as_members_do() -> None:
+    world, swarm, gus = _observed()
+    for name in ("ada", "ben", "ada"):
+        chatter(world, swarm, name, 2)
+        swarm.run(1_000)
+        assert equal(swarm.nodes)
+    assert gus.store.head.events == 6
+
+
+def test_an_observer_that_becomes_a_member_is_heard_on_the_connections_it_has() -> None:
+    world, swarm, _ = _observed()
+    ada = named(swarm, "ada")
+    ada.take((), [world.next_version({"ada": everything, "ben": everything, "gus": everything})])
+    swarm.run(1_000)
+    chatter(world, swarm, "gus", 3)
+    swarm.run(1_000)
+    assert ada.store.head.events == 3
+    assert equal(swarm.nodes)
+    assert len(ada.machine.peers) == 2
+
+
+def test_what_a_new_member_said_before_others_knew_it_is_asked_for() -> None:
+    world, swarm, gus = _observed()
+    version = world.next_version({"ada": everything, "ben": everything, "gus": everything})
+    gus.take((), [version])
+    chatter(world, swarm, "gus", 2)
+    swarm.run(1_000)
+    ada = named(swarm, "ada")
+    assert ada.store.head.events == 0, "a node that knows no such member takes nothing of it"
+    ada.take((), [version])
+    swarm.run(2_000)
+    assert equal(swarm.nodes)
+
+
 def test_garbage_ends_the_connection_and_nothing_else() -> None:
     world, swarm = swarm_of(3)
     swarm.mesh()
