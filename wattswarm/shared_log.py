@@ -104,6 +104,9 @@ class SharedLog:
 
     async def stock(self) -> Stock:
         """All that is live now."""
+        return await _patiently(self._stock)
+
+    async def _stock(self) -> Stock:
         items = Items()
         node = self._node
         found = await outlines.outline(
@@ -125,6 +128,8 @@ class SharedLog:
             step = await outlines.advance(self._node.database, self._node.genesis_network, self._mark)
             more = step.more
             if step.mark != self._mark:
+                if any(certificate.ruling for certificate in step.certificates):
+                    await self._node.log.refresh()  # another process of this node may have stored it
                 self._mark = step.mark
                 news.extend(self._told(step))
         return news
