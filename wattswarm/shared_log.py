@@ -157,6 +157,9 @@ class SharedLog:
 
     async def stock(self) -> Stock:
         """All that is live now."""
+        return await _patiently(self._stock)
+
+    async def _stock(self) -> Stock:
         items = Items()
         node = self._node
         found = await outlines.outline(
@@ -186,6 +189,8 @@ class SharedLog:
             if any(one.ruling for one in step.certificates):
                 await self._node.log.refresh()  # so that who is a member is known when this is told
             if step.mark != self._mark:
+                if any(certificate.ruling for certificate in step.certificates):
+                    await self._node.log.refresh()  # another process of this node may have stored it
                 self._mark = step.mark
                 news.extend(self._told(step))
         return news

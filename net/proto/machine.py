@@ -353,8 +353,8 @@ class Machine:
 
     def _has_room_in_mesh(self) -> bool:
         """Whether one more peer may be pushed to."""
-        others = sum(other.taken is not None for other in self.peers.values())
-        return others <= full_mesh_peers or len(self.exchange.gossip.eager) < mesh_peers
+        others = [other for other in self.peers.values() if other.taken is not None and not other.reads_only]
+        return len(others) <= full_mesh_peers or len(self.exchange.gossip.eager) < mesh_peers
 
     def _look_who_is_a_member(self) -> None:
         """A membership version came: who is connected may belong to the network now, and may say so."""

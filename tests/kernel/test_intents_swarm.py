@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from tests.actors import Actors, echo, told, waits
 from tests.cast import digest_of, everything, hash_of, keys_of, names
 from tests.world import World
-from wattswarm.kernel.intents import Execute, Verify, VoteFinality
-from wattswarm.kernel.intents.values import line, turn_ms
+from wattswarm.kernel.intents import Author, Execute, Mine, Verify, VoteFinality, Wait
+from wattswarm.kernel.intents.values import late_ms_max, line, turn_ms
 from wattswarm.kernel.payloads import work
 from wattswarm.kernel.task.fold import status
 
@@ -99,6 +99,29 @@ def test_silent_first_in_line_is_replaced_a_turn_later() -> None:
         assert said.author == order[1]
         assert said.created_at - actors.story.creation.created_at >= turn_ms
         actors.run(actors.finalized)
+
+
+def _claims_at(actors: Actors, name: str, seen_ms: int) -> int:
+    """When a member that saw the task at ``seen_ms`` claims it, if nothing else comes: ms after that."""
+    world = actors.world
+    world.now_ms = seen_ms
+    (wait,) = (found for found in actors.intents(name) if isinstance(found, Wait) and "come first" in found.why)
+    world.now_ms = wait.until_ms
+    (intent,) = actors.intents(name)
+    assert isinstance(intent, Author)
+    assert isinstance(intent.draft.payload, work.TaskClaimed)
+    return wait.until_ms - seen_ms
+
+
+def test_who_hears_of_a_task_late_waits_as_much_longer_for_those_before_it() -> None:
+    actors = Actors(World.of(3), one_slot)
+    task, nodes = actors.story.task, frozenset(map(actors.world.node, names[:3]))
+    order = line(task, 1, "propose", nodes)
+    second = next(name for name in names if actors.world.node(name) == order[1])
+    began = actors.story.state.work.started_at
+    for late_ms, longer_ms in ((0, 0), (700, 700), (20_000, late_ms_max)):
+        actors.mine[second] = Mine(seen_ms=began + late_ms)
+        assert _claims_at(actors, second, began + late_ms) == turn_ms + longer_ms
 
 
 def test_a_silent_third_of_the_finalizers_does_not_stop_a_task() -> None:

@@ -230,37 +230,6 @@ def test_a_stranger_is_turned_away_and_an_observer_reads() -> None:
     assert stranger.store.head.events == 10
 
 
-def observed() -> tuple[World, Swarm, Node, Node]:
-    """A member of two, and gus, who observes at it."""
-    world, swarm = swarm_of(2, observers=1)
-    ada, gus = swarm.nodes[0], swarm.node("gus", keys_of("gus"))
-    swarm.connect(gus, ada)
-    swarm.run(1_000)
-    return world, swarm, ada, gus
-
-
-def test_an_observer_is_told_at_once_of_what_is_said_while_it_is_connected() -> None:
-    world, swarm, ada, gus = observed()
-    chatter(world, swarm, "ada", 10)
-    ada.take(chatter(world, swarm, "ben", 10, heard=False), asked=False)
-    swarm.run(1_000)
-    assert gus.store.head.events == 20
-
-
-def test_an_observer_that_becomes_a_member_is_listened_to_from_its_next_connection_on() -> None:
-    world, swarm, ada, gus = observed()
-    ada.take((), [world.next_version({"ada": everything, "ben": everything, "gus": everything})])
-    swarm.run(1_000)
-    assert ada.machine.peers == gus.machine.peers == {}
-    swarm.connect(gus, ada)
-    swarm.run(1_000)
-    assert gus.store.head.memberships == 1
-    world.now_ms = swarm.now_ms
-    gus.take([world.author("gus", course.TaskExpired(), task=task)])
-    swarm.run(1_000)
-    assert ada.store.head.events == 1
-
-
 def test_garbage_ends_the_connection_and_nothing_else() -> None:
     world, swarm = swarm_of(3)
     swarm.mesh()

@@ -82,7 +82,9 @@ class Driver:
         self._memory = Memory()
         self._view: View | None = None
         self._stale = self._policy_unknown = True
-        self._refused = self._over = False
+        self._held = 0  # how much the log held of the task when it was looked at
+        self._refused_at: int | None = None
+        self._over = False
         self._own: set[bytes] = set()
         self._meanwhile: set[bytes] | None = None  # what was heard of while something is being authored
         self._wake = trio.Event()
@@ -172,6 +174,7 @@ class Driver:
             assert isinstance(state, TaskState)
             assert pins is not None
             self._view = View(pins, state)
+            self._held = len(record.events) + len(record.certificates)
             for event in record.events:
                 self._view.note(event)
             self._remember(self._view, record.events)
@@ -193,7 +196,7 @@ class Driver:
             self._memory.judges(*found)
 
     async def _author(self, view: View, drafts: Sequence[Draft]) -> None:
-        """Author what was tried. A refusal means that the log knows more: look, and think again - once."""
+        """Author what was tried. A refusal means that the log knows more: look, and think again, as long as it does."""
         outcomes = len(self._memory.said)
         self._meanwhile = set()
         try:
@@ -203,15 +206,15 @@ class Driver:
             if refusal.reason == fenced:
                 self._memory.withholds(view.state.work.number, refusal.message)
                 return
-            if self._refused:
+            if self._refused_at == self._held:
                 raise
-            self._refused = self._stale = True
+            self._refused_at, self._stale = self._held, True
             return
         finally:
             heard, self._meanwhile = self._meanwhile, None
             if heard:
                 self.heard(heard)
-        self._refused = False
+        self._refused_at = None
         del self._memory.said[:outcomes]
         self._take(view, events)
 

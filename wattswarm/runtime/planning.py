@@ -66,7 +66,8 @@ class Memory:
     """What this node knows of its own work beyond the log. ``said``: outcomes of calls that are not authored yet.
 
     ``confirmed``: epoch -> the candidate that the executor's finalize stage confirmed; ``asked``: epochs in which it
-    is being asked. ``policy_fault``: why nothing is verified or signed, or empty.
+    is being asked. ``policy_fault``: why nothing is verified or signed, or empty. ``moved``: (epoch, moved_at) of the
+    work when it was looked at last.
     """
 
     mine: Mine = field(default_factory=Mine)
@@ -74,11 +75,18 @@ class Memory:
     confirmed: dict[int, bytes] = field(default_factory=dict)
     asked: frozenset[int] = frozenset()
     policy_fault: str = ""
+    moved: tuple[int, int] | None = None
 
     @property
     def idle(self) -> bool:
         """Whether no call is under way."""
         return not self.mine.busy and not self.asked
+
+    def sees(self, state: TaskState, now_ms: int) -> None:
+        """The work is looked at; when it was seen to move is remembered."""
+        moved = state.work.number, state.work.moved_at
+        if moved != self.moved:
+            self.moved, self.mine = moved, replace(self.mine, seen_ms=now_ms)
 
     def begins(self, act: Act) -> None:
         """A call begins."""
@@ -139,6 +147,7 @@ class Terms:
 def plan(view: View, memory: Memory, terms: Terms, now_ms: int) -> Plan:
     """The next step. An outcome in ``memory`` that the task does not take any more is put right there."""
     me = terms.keys.node_id
+    memory.sees(view.state, now_ms)
     trial = _Trial(view, me, now_ms)
     memory.said = [_tried(trial, draft, memory, now_ms) for draft in memory.said]
     while len(trial.drafts) < request_drafts_max:

@@ -2,7 +2,7 @@
 
 Pure: it reads a fold, what the node remembers of its own (``Mine``), and a time that is handed in. Nodes that hold
 the same state agree, without a word, whose turn it is: members stand in line by the hash of (task, epoch, duty,
-node), and each waits ``turn_ms`` for everybody before it, reckoned from when the work last moved. So one acts where
+node), and each waits ``turn_ms`` for everybody before it, reckoned from when it saw the work move. So one acts where
 one is enough, and the next takes over where it is silent. What is said here was tried on a copy of the state, so a
 node never attempts what its own state refuses, but says why it waits; races with what has not arrived yet are
 settled by the fold. Keeps docs/protocol.md §6 and §7.

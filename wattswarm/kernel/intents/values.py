@@ -24,6 +24,9 @@ from wattswarm.kernel.task.turn import past, tenures, used_units, used_units_of
 turn_ms = 1_000
 """How long each waits for those before it in line."""
 
+late_ms_max = 5_000
+"""What hears of things later than this is not slow but was away."""
+
 failures_max = 3
 """After so many failures of its executor in an epoch, a node leaves that work to others."""
 
@@ -94,7 +97,8 @@ class Mine(Struct, frozen=True):
 
     ``busy``: execution ids being worked on now. ``judgements``: (epoch, attempt, candidate_hash) -> verdict.
     ``failures``: (epoch, ``propose``, ``verify`` or ``finalize``) -> failures. ``withheld``: epoch -> why no finality
-    vote is cast. ``unable``: why no executor can be asked now, or empty; what needs none goes on.
+    vote is cast. ``unable``: why no executor can be asked now, or empty; what needs none goes on. ``seen_ms``: when
+    this node saw the work move last, unix ms.
     """
 
     busy: Set[str] = frozenset()
@@ -102,6 +106,7 @@ class Mine(Struct, frozen=True):
     failures: Mapping[tuple[int, str], Failure] = field(default_factory=dict)
     withheld: Mapping[int, str] = field(default_factory=dict)
     unable: str = ""
+    seen_ms: int = 0
 
 
 class Sight(Struct, frozen=True):
@@ -150,11 +155,15 @@ def wait_for_turn(
 ) -> Wait | None:
     """None if it is this node's turn. The first ``at_once`` in line act at once, each other a turn later.
 
+    Turns are reckoned from when this node saw the work move, and are longer by as much as it heard of it late: so late
+    it hears of the others' answers too, and a node that was away does not take over from those who went on.
     ``later``: nodes for which it gives more come after those for which it gives less.
     """
     order = sorted(line(sight.pins.task, sight.work.number, duty, frozenset(nodes)), key=later)
     place = order.index(sight.me)
-    due = since + max(0, place - max(at_once, 1) + 1) * turn_ms
+    before = max(0, place - max(at_once, 1) + 1)
+    late_ms = max(0, sight.mine.seen_ms - since)
+    due = since + late_ms + before * (turn_ms + min(late_ms, late_ms_max)) if before else since
     if sight.now >= due:
         return None
     return Wait(due, f"{place} of {len(nodes)} members come first to {duty}")
