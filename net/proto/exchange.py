@@ -362,6 +362,7 @@ class Exchange:
         if found.which == events_set:
             for ids in portions(found.have, m.ids_max):
                 self.hands.send(peer, m.Have(ids), lane=m.BACKFILL)
+            self.gossip.lost(found.need)  # what was met and is not here was parked, and made room for others
             self.gossip.lacks(peer.link, found.need, now_ms)
         else:
             self.certificates.announce(peer, found.have)
