@@ -21,6 +21,7 @@ seconds_bytes = 8
 record_bytes = seconds_bytes + id_bytes
 block_items_max = 1024
 bulk_items = 32_768
+few_items = 16
 
 seconds_max = (1 << 64) - 2  # the largest u64 means infinity on the wire
 infinity = b"\xff" * seconds_bytes  # a bound above every record
@@ -156,11 +157,19 @@ class Items:
         """Add an item; False if it was there."""
         block, position, new = self._find(seconds, item_id)
         if block < 0:
-            return self.update([(seconds, item_id)]) == 1
+            self._replace(0, 0, new)
+            return True
         packed, cut = self._blocks[block], position * record_bytes
         if _record_at(packed, position) == new:
             return False
-        self._replace(block, block + 1, packed[:cut] + new + packed[cut:])
+        grown = packed[:cut] + new + packed[cut:]
+        if len(grown) > block_items_max * record_bytes:
+            self._replace(block, block + 1, grown)
+            return True
+        number = int.from_bytes(item_id, "little")
+        self._blocks[block], self._firsts[block] = grown, grown[:record_bytes]
+        self._sums[block] = (self._sums[block] + number) % sum_modulus
+        self._count, self._sum, self._view = self._count + 1, (self._sum + number) % sum_modulus, None
         return True
 
     def remove(self, seconds: int, item_id: bytes) -> bool:
@@ -178,8 +187,14 @@ class Items:
         return True
 
     def update(self, items: Iterable[tuple[int, bytes]]) -> int:
-        """Add many items, sorted or not, some of them perhaps there already; how many were new."""
+        """Add items, sorted or not, some of them perhaps there already; how many were new. A few go in one by one."""
         before, source = self._count, iter(items)
+        few = list(islice(source, few_items + 1))
+        if len(few) <= few_items:
+            for seconds, item_id in few:
+                self.insert(seconds, item_id)
+            return self._count - before
+        source = chain(few, source)
         while records := sorted(record(seconds, item_id) for seconds, item_id in islice(source, bulk_items)):
             self._merge(records)
         return self._count - before
