@@ -351,7 +351,7 @@ class Exchange:
             self.gossip.make_eager(link)
             for portion in portions(ids, m.ids_max):
                 self.hands.send(self.hands.peers[link], m.Want(portion))
-        for link in due.broken:
+        for link in dict.fromkeys(due.broken):  # one promise, however many ids it was about
             if link in self.hands.peers:
                 self.hands.blame(self.hands.peers[link], "broken_want", now_ms)
         for link, author in self.pulls.late(now_ms):
