@@ -58,7 +58,7 @@ class MemoryPort:
 
     def __init__(self, log: Log, store: MemoryStore) -> None:
         self.log, self.store = log, store
-        self.told = 0
+        self.told = self.stamped = 0
         self.stored_s: dict[bytes, float] = {}
         self.send, self.receive = trio.open_memory_channel[str](1)
 
@@ -93,9 +93,10 @@ class MemoryPort:
         assert not await bad_signatures(parsed), "everybody here is honest"
         taken = await self.log.ingest(parsed)
         stored_s = time.perf_counter()
-        for event in parsed:
-            if event.id in self.store.number:
-                self.stored_s.setdefault(event.id, stored_s)
+        for event in self.store.events[self.stamped :]:  # those that waited for one of these, too
+            if event.author != self.log.keys.node_id:
+                self.stored_s[event.id] = stored_s
+        self.stamped = len(self.store.events)
         return Intake([fate_of(event, taken.outcomes[event.id]) for event in parsed], 0, 0)
 
     async def answer(self, question: Question) -> object:

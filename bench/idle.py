@@ -66,7 +66,7 @@ async def measure(_: Path) -> list[Figure]:
                 with trio.fail_after(patience_s):
                     while not made.driver.machine.peers:
                         await trio.sleep(0.05)
-                await trio.sleep(settling_s)
+                await trio.sleep(min(settling_s, seconds))
                 process, database = one.process.pid, family(one.process.pid)[1:]
                 began, before, theirs = time.perf_counter(), cpu_s(process), sum(map(cpu_s, database))
                 await trio.sleep(seconds)

@@ -17,7 +17,7 @@ small = {
     "WATTSWARM_BENCH_GOSSIP_NODES": "4",
     "WATTSWARM_BENCH_IDLE_S": "1",
     "WATTSWARM_BENCH_WARM_UP": "1",
-    "WATTSWARM_BENCH_TASKS": "2",
+    "WATTSWARM_BENCH_TASKS": "1",
 }
 figures = {"ingest": 1, "backfill": 2, "gossip": 3, "frontier": 4, "idle": 2, "latency": 4}
 

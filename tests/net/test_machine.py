@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from net.proto import exchange, gossip
+from net.proto import exchange, frame, gossip
+from net.proto import message as m
 from net.proto import values as v
 from tests.cast import everything, fork_of, keys_of
 from tests.net.swarm import Node, Swarm, equal
@@ -66,6 +67,19 @@ def test_a_node_that_comes_late_gets_all_there_is() -> None:
     assert swarm.nodes[0].store.head.events == 2_100
     swarm.run(60_000)
     assert {peer.stage for node in swarm.nodes for peer in node.machine.peers.values()} == {"level"}
+
+
+def test_a_peer_that_is_slow_with_many_events_is_not_shut_out() -> None:
+    """A hundred are announced in one breath and do not come in time: one promise was not kept."""
+    _, swarm = swarm_of(2)
+    swarm.mesh()
+    swarm.run(500)
+    one, other = swarm.nodes
+    (link,) = one.links
+    swarm.feed(one, v.Received(link, frame.encode(m.Have(tuple(bytes([number]) * 32 for number in range(100))))))
+    swarm.run(gossip.promise_patience_ms + 1_000)
+    assert one.machine.conduct.score(other.keys.node_id, swarm.now_ms) == pytest.approx(-5, abs=0.1)
+    assert link in one.machine.peers
 
 
 def test_both_sides_of_a_partition_go_on_and_are_equal_when_it_heals() -> None:
