@@ -82,7 +82,7 @@ class Checkers:
         row = node.disk.store.stream_rows.get(stream)
         if row is None or row.facts is None or not self._safe:
             return
-        place = node.name, stream
+        place = f"{node.name} on disk {node.disks}", stream
         if row.facts.status == "FINALIZED":
             self._decided.setdefault(place, b"")
         elif place in self._decided:

@@ -63,8 +63,6 @@ class Faults:
         for mend in list(self._mends.values()):
             mend()
         self._mends.clear()
-        for node in self._nodes:
-            node.skew_ms = 0
 
     def _break(self, fault: Fault) -> None:
         if self._timeline.now_ms >= self._until_ms:
@@ -136,7 +134,7 @@ class Faults:
         def mend() -> None:
             for node, disk in backups:
                 node.crash()
-                node.disk = disk
+                node.put_back(disk)
                 node.start()
 
         return mend
@@ -153,11 +151,11 @@ class Faults:
 
     def _skew(self, fault: Fault, chosen: list[SimNode]) -> Mend:
         for node in chosen:
-            node.skew_ms = round(fault.skew_s * 1000 * (2 * self._draw.random() - 1))
+            node.set_clock(round(fault.skew_s * 1000 * (2 * self._draw.random() - 1)))
 
         def mend() -> None:
             for node in chosen:
-                node.skew_ms = 0
+                node.set_clock(0)
 
         return mend
 

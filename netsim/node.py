@@ -26,15 +26,18 @@ from netsim.council import Council
 from netsim.disk import Disk, Written, at_once
 from netsim.network import Network as Wires
 from netsim.pilot import ExecutorTerms, Pilot
+from netsim.recovery import Return
 from sel.authoring import Author, Request, author_batch
 from sel.ingest import Knowledge, Taken, take_in
 from sel.log import TaskRecord, task_record
+from sel.rows import Waiting
 from sel.store import Txn
 from wattswarm.kernel.bundle import make_bundle
 from wattswarm.kernel.certificate import Certificate, NotYetKnown, parse_certificate
 from wattswarm.kernel.event import Draft, Event, checked
 from wattswarm.kernel.genesis import Genesis
 from wattswarm.kernel.identity import Keypair
+from wattswarm.kernel.limits import clock_skew_tolerance_ms
 from wattswarm.kernel.membership import Network
 from wattswarm.kernel.payloads.judge import DecisionFinalized
 from wattswarm.kernel.refusal import Malformed, Refused
@@ -105,6 +108,7 @@ class SimNode:
         self.takes_part = True
         self.skew_ms = 0
         self.disk = Disk()
+        self.disks = 0
         self.boots = 0
         self.machine: Machine
         self.bootstrap, self.udp = tuple(bootstrap), udp
@@ -134,6 +138,7 @@ class SimNode:
         announcer = Announcer(self.keys, self.network.network_id, port, me.boot_id) if self.udp else None
         ways = Ways(me, self._knows, self.around.observers, self.bootstrap, announcer)
         self.machine = Machine(ways, self._stock(), self.draw, self.clock())
+        self.return_ = Return(self, self.around.timeline)
         if self.takes_part:
             self.council = Council(self, self.around.timeline)
             self.pilot = Pilot(self, self.around.timeline, self.draw, self.around.executor)
@@ -154,7 +159,12 @@ class SimNode:
 
     def lose_log(self) -> None:
         """The disk is new; only the key is left."""
-        self.disk = Disk()
+        self.put_back(Disk())
+
+    def put_back(self, disk: Disk) -> None:
+        """Another disk is in this host now, of whose chain nobody knows how old it is."""
+        self.disk = disk
+        self.disks += 1
         self.disk.guard.foreign = True
 
     def stall(self) -> None:
@@ -170,7 +180,7 @@ class SimNode:
                 if self.up:
                     self.feed(given)
 
-    def _later(self, delay_ms: int, what: Callable[[], None]) -> None:
+    def _later(self, delay_ms: int, what: Callable[[], object]) -> None:
         """Something of this process: with it, it is gone."""
         life = self._life
 
@@ -179,6 +189,13 @@ class SimNode:
                 what()
 
         self.around.timeline.after(delay_ms, then)
+
+    def set_clock(self, skew_ms: int) -> None:
+        """Somebody sets this host's clock."""
+        by_ms, self.skew_ms = skew_ms - self.skew_ms, skew_ms
+        if self.up and by_ms:
+            self.tell("clock", f"{skew_ms} ms off")
+            self.feed(v.ClockSet(by_ms))
 
     def clock(self) -> int:
         """This host's clock."""
@@ -298,10 +315,14 @@ class SimNode:
 
     def _transact(self, events: Sequence[Event], certificates: Sequence[Certificate], asked: bool) -> Taken:
         async def work(txn: Txn) -> Taken:
-            return await take_in(txn, self.knowledge, events, certificates, self.clock())
+            return await take_in(txn, self.knowledge, events, certificates, self.clock(), self.node_id)
 
         taken = at_once(self.disk.store.transact(work))
         self._spread(own=False, asked=asked)
+        for event in events:
+            if taken.outcomes[event.id] == Waiting("early"):
+                due_ms = event.created_at - clock_skew_tolerance_ms - self.clock()
+                self._later(max(1, due_ms), partial(self._transact, (), (), False))
         return taken
 
     def _spread(self, *, own: bool, asked: bool) -> None:
@@ -366,8 +387,9 @@ class SimNode:
     # -- the log, as the autopilot sees it --------------------------------------------------------------------------
 
     def may_author(self) -> bool:
-        """Whether the guard lets this node author."""
-        return not self.disk.guard.foreign
+        """Whether this node's own rules let it author: its guard, its clock, and a member's word at its start."""
+        clock_ahead = self.machine.meeting.clocks.off_ms > 0
+        return not (self.disk.guard.foreign or clock_ahead or self.return_.waits())
 
     def record(self, task: bytes) -> TaskRecord | None:
         """A task's fold and events."""
@@ -376,6 +398,8 @@ class SimNode:
 
     def author(self, drafts: Sequence[Draft]) -> list[Event]:
         """Sign and append, all or none. Raises ``Refused``."""
+        if not self.may_author():
+            raise Refused("held_back", "this node authors nothing now: its guard, its clock or its start is in the way")
         request = Request(drafts)
         author = Author(self.keys, self.disk.guard, self.clock)
         at_once(author_batch(self.disk.store, self.knowledge, author, [request]))

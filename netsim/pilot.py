@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from netsim.clock import Timeline
 from netsim.disk import at_once
-from sel.authoring import ClockBehind
+from sel.authoring import ClockBehind, fenced
 from sel.log import TaskRecord
 from wattswarm.kernel import codec
 from wattswarm.kernel.event import Draft, Event
@@ -36,6 +36,7 @@ from wattswarm.runtime.sealed import sealed_vote, vote_salt
 
 turn_after_ms = 2
 """From hearing of something to the turn that follows: what came meanwhile is seen in one look."""
+held_back_ms = 200
 back_off_ms = (1_000, 2_000, 5_000, 15_000, 60_000)
 named = ("netsim", "echo-1")
 served = ("swarm",)
@@ -163,7 +164,7 @@ class Pilot:
     def _take_turn(self, attended: _Task) -> None:
         body = self._body
         if not body.may_author():
-            return self._turn_at(attended, self._timeline.now_ms + back_off_ms[0])
+            return self._turn_at(attended, self._timeline.now_ms + held_back_ms)
         while True:
             view = self._look(attended)
             if view is None:
@@ -214,7 +215,10 @@ class Pilot:
             events = self._body.author(drafts)
         except ClockBehind:
             raise
-        except Refused:
+        except Refused as refusal:
+            if refusal.reason == fenced:
+                attended.memory.withholds(view.state.work.number, refusal.message)
+                return
             if attended.refused:
                 raise
             attended.refused, attended.view = True, None

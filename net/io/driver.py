@@ -213,8 +213,8 @@ class Driver:
         """Tell the machine if the host's clock was set since the last time."""
         apart_ms = self._apart_ms()
         if abs(apart_ms - self._began_ms) > clock_step_ms:
-            self._began_ms = apart_ms
-            self.feed(ClockSet())
+            by_ms, self._began_ms = apart_ms - self._began_ms, apart_ms
+            self.feed(ClockSet(by_ms))
 
     async def take_in(self) -> None:
         """Store what came, several peers' at a time."""

@@ -23,9 +23,6 @@ class Clocks:
         self.off_ms = 0
         """By how much this node's clock is ahead (above 0) or behind (below 0); 0: it is right, or nobody can tell."""
 
-    def __contains__(self, node_id: bytes) -> bool:
-        return node_id in self._ahead_ms
-
     def heard(self, node_id: bytes, ahead_ms: int, took_ms: int) -> None:
         """A member's time less ours was ``ahead_ms`` when it came, after at most ``took_ms`` on its way."""
         least, most = ahead_ms, ahead_ms + max(0, took_ms)
@@ -35,10 +32,11 @@ class Clocks:
             self._ahead_ms.popitem(last=False)
         self.off_ms = self._off_ms()
 
-    def forget(self) -> None:
-        """This host's clock was set: what was heard before says nothing any more."""
-        self._ahead_ms.clear()
-        self.off_ms = 0
+    def shift(self, by_ms: int) -> None:
+        """This host's clock was set, by so much: all others are as much less ahead of it."""
+        for node_id in self._ahead_ms:
+            self._ahead_ms[node_id] -= by_ms
+        self.off_ms = self._off_ms()
 
     def enough(self) -> bool:
         """Whether as many were heard as it takes."""

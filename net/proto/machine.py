@@ -148,8 +148,8 @@ class Machine:
                 self.meeting.friends.ordered(given, now_ms)
             case Placed():
                 self.meeting.placed(given)
-            case ClockSet():
-                self.meeting.clock_set()
+            case ClockSet(by_ms):
+                self.meeting.clocks.shift(by_ms)
             case Appended():
                 self.exchange.appended(given, now_ms)
                 self._compare_soon()

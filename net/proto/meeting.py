@@ -25,7 +25,6 @@ from net.proto.values import Placed, Relation
 from wattswarm.kernel.refusal import Malformed
 
 askers_max = 1_024
-clock_again_ms = 5_000
 clock_off_again_ms = 60_000
 rests_ms: Mapping[str, int] = {"surplus": rest_ms_max, "unwanted": rest_ms_max}
 """How long who was let go for a reason leaves the other alone."""
@@ -65,7 +64,6 @@ class Meeting:
         self._conduct = conduct
         self._announcer = announcer
         self._askers: Buckets[bytes] = Buckets(allowances["addresses"], askers_max)
-        self._clock_set = False
         self._clock_again_ms = 0
         for known in memory.places:
             book.remember(known)
@@ -146,23 +144,15 @@ class Meeting:
         surplus = self.book.surplus()
         for peer in [peer for peer in self._hands.peers.values() if peer.taken and peer.taken.node_id in surplus]:
             self._hands.let_go(peer, "surplus")
-        if (self._clock_set or self.clocks.off_ms) and self._clock_again_ms <= now_ms:
+        if self.clocks.off_ms and self._clock_again_ms <= now_ms:
             self._ask_a_clock(now_ms)
 
     def _ask_a_clock(self, now_ms: int) -> None:
         members = [peer for peer in self._hands.peers.values() if peer.taken and peer.taken.member]
-        unasked = [peer for peer in members if peer.taken and peer.taken.node_id not in self.clocks]
-        self._clock_set = bool(unasked) and not self.clocks.enough()
         old = [peer for peer in members if peer.opened_ms + clock_off_again_ms <= now_ms]
-        asked = unasked if self._clock_set else old
-        if asked:
-            self._clock_again_ms = now_ms + (clock_again_ms if self._clock_set else clock_off_again_ms)
-            self._hands.let_go(min(asked, key=lambda peer: peer.opened_ms), "clock")
-
-    def clock_set(self) -> None:
-        """This host's clock was set: whoever is connected is met again, one after the other, to compare."""
-        self.clocks.forget()
-        self._clock_set = True
+        if old:
+            self._clock_again_ms = now_ms + clock_off_again_ms
+            self._hands.let_go(min(old, key=lambda peer: peer.opened_ms), "clock")
 
     def next_ms(self, now_ms: int) -> int | None:
         """When ``due`` has something, at the earliest."""

@@ -153,7 +153,9 @@ class Placed(Struct, frozen=True):
 
 
 class ClockSet(Struct, frozen=True):
-    """This host's clock was set: it does not go on from where it was."""
+    """This host's clock was set, by so much (above 0: forward)."""
+
+    by_ms: int
 
 
 class Woke(Struct, frozen=True):

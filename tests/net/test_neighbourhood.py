@@ -99,8 +99,8 @@ def test_a_node_whose_clock_is_ahead_knows_it_and_that_it_was_set_right() -> Non
     assert 9_900 <= off(dee) <= 10_000
     assert [off(node) for node in swarm.nodes if node is not dee] == [0, 0, 0]
     dee.ahead_ms = 0
-    swarm.feed(dee, v.ClockSet())
-    assert off(dee) == 0
+    swarm.feed(dee, v.ClockSet(-10_000))
+    assert -100 <= off(dee) <= 0
     meet_all_again(swarm, dee)
     assert off(dee) == 0
 
@@ -112,7 +112,8 @@ def test_a_clock_that_is_set_wrong_while_connected_is_found_out() -> None:
     swarm.run(500)
     assert off(dee) == 0
     dee.ahead_ms = 20_000
-    swarm.feed(dee, v.ClockSet())
+    swarm.feed(dee, v.ClockSet(20_000))
+    assert 19_900 <= off(dee) <= 20_100, "at once: nothing is to be authored with that clock"
     meet_all_again(swarm, dee)
     assert 19_900 <= off(dee) <= 20_000
 
