@@ -388,8 +388,8 @@ class SimNode:
 
     def may_author(self) -> bool:
         """Whether this node's own rules let it author: its guard, its clock, and a member's word at its start."""
-        clock_ahead = self.machine.meeting.clocks.off_ms > 0
-        return not (self.disk.guard.foreign or clock_ahead or self.return_.waits())
+        waits = self.return_.waits()
+        return not (waits or self.disk.guard.foreign or self.machine.meeting.clocks.off_ms > 0)
 
     def record(self, task: bytes) -> TaskRecord | None:
         """A task's fold and events."""

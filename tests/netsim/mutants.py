@@ -8,12 +8,17 @@ from typing import Any
 import pytest
 
 from net.proto.certificates import Certificates
+from net.proto.clocks import Clocks
 from net.proto.exchange import Exchange
 from net.proto.values import decisions_set, ruling_set
+from netsim import recovery
+from netsim.disk import SimGuard
 from netsim.node import SimNode
+from netsim.recovery import Return
 from sel import memory
 from sel.admission import Admission
 from sel.projector import Projector
+from sel.rows import Fence
 from wattswarm.kernel import stream
 from wattswarm.kernel.certificate import ForkCertificate
 from wattswarm.kernel.event import Event
@@ -38,7 +43,7 @@ def half_decides(patch: pytest.MonkeyPatch) -> None:
 
 
 def forget_votes(patch: pytest.MonkeyPatch) -> None:
-    """A node that starts does not know what it has signed."""
+    """A node that comes back does not know what it has signed, and nothing keeps it from signing again."""
     real = SimNode.start
 
     def start(self: SimNode) -> None:
@@ -46,6 +51,27 @@ def forget_votes(patch: pytest.MonkeyPatch) -> None:
         real(self)
 
     patch.setattr(SimNode, "start", start)
+    patch.setattr(recovery, "Fence", lambda *_args: Fence())
+
+
+def ignore_guard(patch: pytest.MonkeyPatch) -> None:
+    """A host that was put back to how it was authors on from there."""
+    patch.setattr(SimGuard, "confirm", lambda *_args: ())
+    patch.setattr(Return, "waits", lambda _self: False)
+    patch.setattr(SimGuard, "foreign", property(lambda _self: False, lambda _self, _value: None), raising=False)
+
+
+def take_early(patch: pytest.MonkeyPatch) -> None:
+    """Whatever its time says, an event enters when it comes."""
+    real = Admission._place
+
+    async def place(self: Admission, event: Event) -> None:
+        now_ms, self.now_ms = self.now_ms, self.now_ms + 10 * 86_400_000
+        await real(self, event)
+        self.now_ms = now_ms
+
+    patch.setattr(Admission, "_place", place)
+    patch.setattr(Clocks, "shift", lambda *_args: None)
 
 
 def skip_comparison(patch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,9 @@ seeds_max = 200
 planted = {
     "fork handling dropped": ("equivocator", mutants.drop_forks),
     "half of the finalizers decide": ("finality-attack", mutants.half_decides),
-    "votes forgotten on restart": ("split-votes", mutants.forget_votes),
+    "votes forgotten on restart": ("old-backups", mutants.forget_votes),
+    "author guard ignored after a restore": ("old-backups", mutants.ignore_guard),
+    "early events taken": ("skewed-clocks", mutants.take_early),
     "no comparison": ("flapping-partitions", mutants.skip_comparison),
     "folded in order of arrival": ("split-votes", mutants.fold_as_it_comes),
     "membership of now instead of the pinned one": ("membership-churn", mutants.newest_members),
