@@ -18,13 +18,13 @@ from msgspec import Struct
 from net.proto import values as v
 from net.proto.announce import Announcer
 from net.proto.handshake import Me
-from net.proto.items import Items
 from net.proto.machine import Machine, Ways
 from net.proto.message import Wire
 from netsim.clock import Timeline
 from netsim.council import Council
 from netsim.disk import Disk, Written, at_once
 from netsim.network import Network as Wires
+from netsim.outline import answer_of, news_of, stock_of
 from netsim.pilot import ExecutorTerms, Pilot
 from netsim.recovery import Return
 from sel.authoring import Author, Request, author_batch
@@ -39,9 +39,8 @@ from wattswarm.kernel.genesis import Genesis
 from wattswarm.kernel.identity import Keypair
 from wattswarm.kernel.limits import clock_skew_tolerance_ms
 from wattswarm.kernel.membership import Network
-from wattswarm.kernel.payloads.judge import DecisionFinalized
 from wattswarm.kernel.refusal import Malformed, Refused
-from wattswarm.shared_log import decision_of, fate_of, known_of, standing_of
+from wattswarm.shared_log import fate_of
 
 intake_events_max = 1_024
 port = 7_700
@@ -137,7 +136,7 @@ class SimNode:
         me = Me(self.keys, self.network.network_id, self.clock(), (self.address,))
         announcer = Announcer(self.keys, self.network.network_id, port, me.boot_id) if self.udp else None
         ways = Ways(me, self._knows, self.around.observers, self.bootstrap, announcer)
-        self.machine = Machine(ways, self._stock(), self.draw, self.clock())
+        self.machine = Machine(ways, stock_of(self.disk.store), self.draw, self.clock())
         self.return_ = Return(self, self.around.timeline)
         if self.takes_part:
             self.council = Council(self, self.around.timeline)
@@ -265,15 +264,6 @@ class SimNode:
         """Genesis and every membership version known here."""
         return self.knowledge.network
 
-    def _stock(self) -> v.Stock:
-        store = self.disk.store
-        ruling = [one.id for one in store.certificates.values() if one.kind == "membership"]
-        decisions = [one.id for one in store.certificates.values() if one.kind == "decision"]
-        live = Items((event.created_at // 1000, event.id) for event in store.live())
-        rows = store.chain_rows.items()
-        heads = {author: (row.head.seq, row.head.id) for author, row in rows if row.head.id is not None}
-        return v.Stock(live, [*ruling, *store.live_forks.values()], decisions, heads, standing_of(store.head))
-
     def _store(self) -> None:
         """Store what came, several peers' at a time."""
         self._storing = False
@@ -329,25 +319,7 @@ class SimNode:
         """Tell the machine, the autopilot and whoever watches what the last transaction wrote."""
         written = self.disk.store.took()
         self.around.watcher.wrote(self, written)
-        rows = self.disk.store.chain_rows
-        heads: dict[bytes, v.Head | None] = {}
-        for author in sorted(written.authors):
-            head = rows[author].head
-            heads[author] = None if head.id is None else (head.seq, head.id)
-        carried = {decision_of(event) for event in written.events if isinstance(event.payload, DecisionFinalized)}
-        news = v.Appended(
-            [known_of(event) for event in written.events],
-            [(event.created_at // 1000, event.id) for event in written.void],
-            [
-                v.CertificateKnown(one.id, one.kind != "decision", one.wire(), one.id in carried)
-                for one in written.certificates
-            ],
-            written.idle,
-            heads,
-            standing_of(self.disk.store.head),
-            own,
-            asked,
-        )
+        news = news_of(self.disk.store, written, own=own, asked=asked)
         self.feed(news)
         if self.pilot is not None and self.council is not None:
             if written.everything or self.network.network_id in written.streams:
@@ -359,29 +331,12 @@ class SimNode:
                     self.pilot.heard(stream)
 
     def _answer(self, token: int, question: v.Question) -> None:
-        self.feed(v.Answered(token, self.answer(question)))
+        answer = self._bundle(question) if isinstance(question, v.BundleOf) else answer_of(self.disk.store, question)
+        self.feed(v.Answered(token, answer))
 
-    def answer(self, question: v.Question) -> object:
-        """What the log says."""
-        store = self.disk.store
-        match question:
-            case v.Lacking(ids):
-                return [one for one in ids if one not in store.number]
-            case v.EventsOf(ids):
-                return [tuple(store.events[store.number[one] - 1].wire) for one in ids if one in store.number]
-            case v.Span(author, first, last, most):
-                row = store.chain_rows.get(author)
-                end = min(last, first + most - 1, row.head.seq if row is not None else -1)
-                found = (store.places[author, seq] for seq in range(first, end + 1))
-                return [tuple(store.events[store.number[one] - 1].wire) for one in found]
-            case v.CertificatesOf(ids):
-                return [store.certificates[one].wire() for one in ids if one in store.certificates]
-            case v.BundleOf(task, epoch):
-                return self._bundle(task, epoch)
-
-    def _bundle(self, task: bytes, epoch: int) -> bytes | None:
-        record = self.record(task)
-        found = [] if record is None else [one for one in record.certificates if one.epoch == epoch]
+    def _bundle(self, asked: v.BundleOf) -> bytes | None:
+        record = self.record(asked.task)
+        found = [] if record is None else [one for one in record.certificates if one.epoch == asked.epoch]
         return make_bundle(self.around.genesis, [], found[0]) if len(found) == 1 else None
 
     # -- the log, as the autopilot sees it --------------------------------------------------------------------------

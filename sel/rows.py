@@ -184,7 +184,8 @@ class Changes:
     def additions_only(self) -> bool:
         """Whether it does nothing but put events on top of chains and folds."""
         parked = (self.park, self.unpark, self.park_certificates, self.unpark_certificates)
-        return not any((self.certificates, self.refolded, self.votes, self.signatures, *parked))
+        more = (self.certificates, self.refolded, self.votes, self.signatures, self.fence, *parked)
+        return not any(more)
 
     @property
     def nothing(self) -> bool:

@@ -19,6 +19,10 @@ hosts_max = 1_024
 host_faults_max = 3
 host_fault_ms = 600_000
 block_ms = 600_000
+frame_deeds: dict[str, Deed] = {"oversize": "oversize", "text": "malformed"}
+"""What a connection that ended within a frame says of a node that is known."""
+host_faults = frozenset({"bad_proof", "other_nonce", "own_nonce"})
+"""Refusals of a handshake that no honest program brings about."""
 
 
 class Ledger:

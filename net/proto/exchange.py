@@ -11,29 +11,27 @@ from collections.abc import Iterable, Sequence
 from net.proto import frame
 from net.proto import message as m
 from net.proto.certificates import Certificates
-from net.proto.gossip import Gossip, owed_max
+from net.proto.gossip import Gossip
 from net.proto.hands import Hands, portions
 from net.proto.items import Items
 from net.proto.peer import Peer
 from net.proto.pulls import Pulls
 from net.proto.reconcile import Found, Sessions
+from net.proto.serving import Serving
 from net.proto.values import (
     Appended,
-    EventsOf,
     Fate,
     Head,
     Ingested,
     Lacking,
     Link,
     Set,
-    Span,
     Stock,
     decisions_set,
     events_set,
     ruling_set,
 )
 from wattswarm.kernel.codec import sha256
-from wattswarm.kernel.limits import backfill_batch_events
 
 settle_ms = 300
 untold_max = 4_096
@@ -59,6 +57,7 @@ class Exchange:
         self.gossip = Gossip()
         self.pulls = Pulls(self.chains)
         self.sessions = Sessions(self.sets)
+        self.serving = Serving(hands, self.gossip.make_eager)
         self.certificates = Certificates(hands, self.sets, self._certified)
         self._under_way = 0
 
@@ -201,28 +200,6 @@ class Exchange:
 
         self.hands.ask_for(peer, Lacking(unknown), then)
 
-    def on_want(self, peer: Peer, said: m.Want, now_ms: int) -> None:
-        """Whoever asks for what was announced gets it, however busy this node is, and pushes from now on."""
-        self.gossip.make_eager(peer.link)
-        peer.wanted.extend(said.ids[: owed_max - len(peer.wanted)])
-        peer.served_ms = now_ms
-        self._serve(peer)
-
-    def _serve(self, peer: Peer) -> None:
-        """Answer what a peer wants, one question to the log at a time."""
-        if peer.serving or not peer.wanted or peer.link not in self.hands.peers:
-            return
-        ids = tuple(peer.wanted.popleft() for _ in range(min(m.ids_max, len(peer.wanted))))
-
-        def then(wires: Sequence[m.Wire], _now_ms: int) -> None:
-            for events in frame.packed(wires):
-                self.hands.send(peer, m.Events(tuple(events)), lane=m.BACKFILL)
-            peer.serving = False
-            self._serve(peer)
-
-        peer.serving = True
-        self.hands.ask(EventsOf(ids), then)
-
     def on_prune(self, peer: Peer, _said: m.Prune, _now_ms: int) -> None:
         """The other end gets these events on a better way."""
         self.gossip.make_lazy(peer.link)
@@ -277,18 +254,6 @@ class Exchange:
         for peer in self._members():
             if not self.pulls.idle(peer.link):
                 self._pump(peer, now_ms)
-
-    def on_range_get(self, peer: Peer, said: m.RangeGet, now_ms: int) -> None:
-        """Serve a part of a chain, in portions that frames carry."""
-        peer.served_ms = now_ms
-        last = min(said.last_seq, said.first_seq + backfill_batch_events - 1)
-
-        def then(wires: Sequence[m.Wire], _now_ms: int) -> None:
-            portions = [tuple(portion) for portion in frame.packed(wires, m.range_events_max)] or [()]
-            for number, portion in enumerate(portions, 1):
-                self.hands.send(peer, m.Range(said.author, portion, number < len(portions)))
-
-        self.hands.ask_for(peer, Span(said.author, said.first_seq, last, backfill_batch_events), then)
 
     def on_range(self, peer: Peer, said: m.Range, now_ms: int) -> None:
         """A part of what was asked for. What nobody asked for is not taken."""

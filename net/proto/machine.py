@@ -18,7 +18,7 @@ from net.proto import frame
 from net.proto import message as m
 from net.proto.announce import Announcer, Ear
 from net.proto.budget import Deed, PeerBudget
-from net.proto.conduct import Ledger
+from net.proto.conduct import Ledger, frame_deeds, host_faults
 from net.proto.draw import Draw
 from net.proto.exchange import Exchange
 from net.proto.hands import Then
@@ -26,6 +26,7 @@ from net.proto.handshake import ClientHandshake, Door, Line, Me, ServerHandshake
 from net.proto.meeting import Meeting, Memory, host_of, nothing_known, rests_ms
 from net.proto.peer import Peer
 from net.proto.peers import PeerBook
+from net.proto.rhythm import Rhythm
 from net.proto.takers import appending, takers
 from net.proto.values import (
     Admit,
@@ -57,30 +58,14 @@ from net.proto.values import (
     Stock,
     Wake,
     Woke,
+    is_gossip,
 )
 from wattswarm.kernel.refusal import Malformed, Refused
 
-ping_every_ms = 15_000
 pings_unanswered_max = 3
-reconcile_every_ms = 30_000
-reconcile_every_ms_max = 300_000
 full_mesh_peers = 12
 mesh_peers = 6
 questions_a_peer_max = 16
-
-_deeds: dict[str, Deed] = {"oversize": "oversize", "text": "malformed"}
-"""What a connection that ended within a frame says of a node that is known."""
-_hosts_faults = frozenset({"bad_proof", "other_nonce", "own_nonce"})
-"""Refusals of a handshake that no honest program brings about."""
-_gossip_heads = frozenset({b"\x03", b"\x04", b"\x05"})
-"""EVENTS, HAVE and WANT, as their frames say it."""
-
-
-def _is_gossip(given: Input) -> bool:
-    """Whether an input is of the many that change nothing about who is connected: events, ids, what the log says."""
-    if isinstance(given, Received):
-        return given.frame[1:2] in _gossip_heads
-    return isinstance(given, Appended | Ingested | Answered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +104,14 @@ class Machine:
         self._out: list[Output] = []
         self._token = 0
         self._then: dict[int, Callable[[Any, int], None]] = {}
-        self._period_ms = reconcile_every_ms
-        self._reconcile_ms = now_ms + self._period_ms
-        self._ping_ms = now_ms + ping_every_ms
+        self._rhythm = Rhythm(draw, now_ms)
         self._wake_ms: int | None = None
         self._stirred = True
 
     def handle(self, given: Input, now_ms: int) -> list[Output]:
         """What is to be done about one input. Never raises for what a peer sent."""
         self._now_ms = now_ms
-        self._stirred = not _is_gossip(given)
+        self._stirred = not is_gossip(given)
         match given:
             case Opened():
                 self._opened(given)
@@ -152,7 +135,7 @@ class Machine:
                 self.meeting.clocks.shift(by_ms)
             case Appended():
                 self.exchange.appended(given, now_ms)
-                self._compare_soon()
+                self._rhythm.compare_soon(self._now_ms)
                 if any(certificate.ruling for certificate in given.certificates):
                     self._look_who_is_a_member()
             case Ingested() | Answered():
@@ -258,8 +241,8 @@ class Machine:
         self._out.append(Report("misframed", peer.address, how))
         if peer.taken is None and not peer.dialled:
             self.conduct.stranger_fault(host_of(peer.address), self._now_ms)
-        elif peer.taken is not None and how in _deeds:
-            self.blame(peer, _deeds[how], self._now_ms)
+        elif peer.taken is not None and how in frame_deeds:
+            self.blame(peer, frame_deeds[how], self._now_ms)
 
     def _received(self, given: Received) -> None:
         peer = self.peers.get(given.link)
@@ -282,7 +265,7 @@ class Machine:
                 self.let_go(peer, "malformed")
         except Refused as refusal:
             self._out.append(Report("refused", peer.address, str(refusal)))
-            if peer.taken is None and refusal.reason in _hosts_faults:
+            if peer.taken is None and refusal.reason in host_faults:
                 self.conduct.stranger_fault(host_of(peer.address), self._now_ms)
             self.let_go(peer, refusal.reason)
 
@@ -349,7 +332,7 @@ class Machine:
         self.exchange.joined(peer, eager=taken.member and self._has_room_in_mesh(), now_ms=self._now_ms)
         self.meeting.joined(peer, self._now_ms)
         self._ping(peer)
-        self._compare_soon()
+        self._rhythm.compare_soon(self._now_ms)
 
     def _has_room_in_mesh(self) -> bool:
         """Whether one more peer may be pushed to."""
@@ -383,7 +366,7 @@ class Machine:
             self._out.append(Wake(wake_ms))
 
     def _next_ms(self) -> int:
-        times = (self.exchange.next_ms(), self.meeting.next_ms(self._now_ms), self._ping_ms, self._reconcile_ms)
+        times = (self.exchange.next_ms(), self.meeting.next_ms(self._now_ms), self._rhythm.next_ms)
         return min(at for at in times if at is not None)
 
     def _perform_due(self, now_ms: int) -> None:
@@ -392,11 +375,10 @@ class Machine:
         self._out.extend(Dial(target.address, target.node_id) for target in targets)
         if datagram is not None:
             self._out.append(Shout(datagram))
-        if self._ping_ms <= now_ms:
-            self._ping_ms = now_ms + ping_every_ms
+        if self._rhythm.pings(now_ms):
             for peer in list(self.peers.values()):
                 self._ping(peer)
-        if self._reconcile_ms <= now_ms:
+        if self._rhythm.compares(now_ms):
             self._reconcile()
 
     def _ping(self, peer: Peer) -> None:
@@ -409,17 +391,9 @@ class Machine:
         peer.pinged.append((nonce, self._now_ms))
         self.send(peer, m.Ping(nonce))
 
-    def _compare_soon(self) -> None:
-        """Something is new, of which gossip may have lost a part somewhere."""
-        self._period_ms = reconcile_every_ms
-        self._reconcile_ms = min(self._reconcile_ms, self._now_ms + self._period_ms)
-
     def _reconcile(self) -> None:
-        """Compare with somebody, now and then, whatever gossip says; the more rarely, the longer all is well."""
+        """Compare with somebody, whatever gossip says."""
         level = [peer for peer in self.peers.values() if peer.taken is not None and peer.stage == "level"]
         partners = [peer for peer in level if not peer.reads_only]
         if partners:
             self.exchange.reconcile(partners[self._draw.randrange(len(partners))], self._now_ms)
-        self._period_ms = min(reconcile_every_ms_max, self._period_ms * 2)
-        spread_ms = self._period_ms // 2
-        self._reconcile_ms = self._now_ms + self._period_ms - spread_ms // 2 + self._draw.randrange(spread_ms)

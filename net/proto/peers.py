@@ -21,6 +21,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from net.proto.address import address_chars_max, as_seen, split
+from net.proto.backoff import backoff_ms, backoff_ms_max, backoff_ms_max_lasting
 from net.proto.budget import Buckets, allowances
 from net.proto.conduct import Ledger
 from net.proto.draw import Draw
@@ -34,9 +35,6 @@ mesh_max = 12
 own_dials_min = 2
 dials_at_once_max = 8
 dial_ms_max = 30_000
-backoff_ms_min = 1_000
-backoff_ms_max = 300_000
-backoff_ms_max_lasting = 30_000
 settled_ms = 1_000
 rest_ms_max = backoff_ms_max
 places_max = 1_024
@@ -88,14 +86,6 @@ class _Up:
     since_ms: int
     dialled: bool
     takes_part: bool
-
-
-def backoff_ms(failures: int, draw: Draw, longest_ms: int = backoff_ms_max) -> int:
-    """How long to leave a place alone after its ``failures``-th failure in a row: from 1 s doubling to 5 min, with
-    half of it drawn, so that nodes which lost each other together do not all come back together."""
-    assert failures >= 1
-    most = min(longest_ms, 2 * backoff_ms_min << min(failures - 1, 16))
-    return most // 2 + draw.randrange(most // 2 + 1)
 
 
 class PeerBook:

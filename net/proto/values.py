@@ -167,6 +167,17 @@ Input: TypeAlias = (
     | Placed | ClockSet | Woke
 )  # fmt: skip
 
+_gossip_heads = frozenset({b"\x03", b"\x04", b"\x05"})
+"""EVENTS, HAVE and WANT, as their frames say it."""
+
+
+def is_gossip(given: Input) -> bool:
+    """Whether an input is of the many that change nothing about who is connected: events, ids, what the log says."""
+    if isinstance(given, Received):
+        return given.frame[1:2] in _gossip_heads
+    return isinstance(given, Appended | Ingested | Answered)
+
+
 # -- what there is at first -----------------------------------------------------------------------------------------
 
 

@@ -7,18 +7,13 @@ from typing import Any
 
 import pytest
 
-from net.proto.certificates import Certificates
 from net.proto.clocks import Clocks
 from net.proto.exchange import Exchange
-from net.proto.values import decisions_set, ruling_set
-from netsim import recovery
 from netsim.disk import SimGuard
-from netsim.node import SimNode
 from netsim.recovery import Return
 from sel import memory
 from sel.admission import Admission
 from sel.projector import Projector
-from sel.rows import Fence
 from wattswarm.kernel import stream
 from wattswarm.kernel.certificate import ForkCertificate
 from wattswarm.kernel.event import Event
@@ -40,18 +35,6 @@ def drop_forks(patch: pytest.MonkeyPatch) -> None:
 def half_decides(patch: pytest.MonkeyPatch) -> None:
     """Half of the finalizers make a proof."""
     patch.setattr(Membership, "finality_threshold", property(lambda self: len(self.having("finalizer")) // 2))
-
-
-def forget_votes(patch: pytest.MonkeyPatch) -> None:
-    """A node that comes back does not know what it has signed, and nothing keeps it from signing again."""
-    real = SimNode.start
-
-    def start(self: SimNode) -> None:
-        self.disk.store.votes.clear()
-        real(self)
-
-    patch.setattr(SimNode, "start", start)
-    patch.setattr(recovery, "Fence", lambda *_args: Fence())
 
 
 def ignore_guard(patch: pytest.MonkeyPatch) -> None:
@@ -99,24 +82,6 @@ def fold_as_it_comes(patch: pytest.MonkeyPatch) -> None:
 def newest_members(patch: pytest.MonkeyPatch) -> None:
     """Whoever belongs to the network now decides, whatever a task pins."""
     patch.setattr(Network, "version", lambda self, _name: self.current)
-
-
-def certificates_in_events(patch: pytest.MonkeyPatch) -> None:
-    """Decisions travel in events alone."""
-    real = Exchange._compare
-
-    def compare(self: Exchange, peer: Any, which: int, now_ms: int) -> None:
-        if which == decisions_set:
-            peer.stage = "level"
-        else:
-            real(self, peer, which, now_ms)  # type: ignore[arg-type]
-
-    def announce(self: Certificates, peer: Any, ids: Sequence[bytes]) -> None:
-        told(self, peer, [one for one in ids if (0, one) in self._sets[ruling_set]])
-
-    told = Certificates.announce
-    patch.setattr(Exchange, "_compare", compare)
-    patch.setattr(Certificates, "announce", announce)
 
 
 def keep_every_orphan(patch: pytest.MonkeyPatch) -> None:

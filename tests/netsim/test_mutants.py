@@ -8,19 +8,16 @@ from msgspec.structs import replace
 from netsim import scenario
 from netsim.sweep import run_one
 from tests.netsim import mutants
-from tests.netsim.mutants import Plant
 
 seeds_max = 200
 planted = {
     "fork handling dropped": ("equivocator", mutants.drop_forks),
     "half of the finalizers decide": ("finality-attack", mutants.half_decides),
-    "votes forgotten on restart": ("old-backups", mutants.forget_votes),
     "author guard ignored after a restore": ("old-backups", mutants.ignore_guard),
     "early events taken": ("skewed-clocks", mutants.take_early),
     "no comparison": ("flapping-partitions", mutants.skip_comparison),
     "folded in order of arrival": ("split-votes", mutants.fold_as_it_comes),
     "membership of now instead of the pinned one": ("membership-churn", mutants.newest_members),
-    "certificates in events only": ("equivocator", mutants.certificates_in_events),
     "orphans without bound": ("spammer", mutants.keep_every_orphan),
 }
 
@@ -36,9 +33,3 @@ def test_a_planted_defect_is_found(what: str, monkeypatch: pytest.MonkeyPatch) -
     name, plant = planted[what]
     plant(monkeypatch)
     assert fails(name, range(1, seeds_max + 1)) is not None
-
-
-def test_plants_are_what_they_say() -> None:
-    for _, plant in planted.values():
-        made: Plant = plant
-        assert made.__doc__

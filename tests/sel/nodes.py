@@ -2,8 +2,9 @@
 
 ``make`` and ``found`` give a state directory; ``on_server`` opens its log on the server of the whole session (quick),
 ``on_own_server`` on a server of its own, which may be killed. ``author`` starts a process that authors until it is
-killed: it says ``sealed SEQ ID`` when the author guard holds an event, and ``stored SEQ ID`` when its author was
-told that it is durable, so that whoever killed it knows what must be there.
+killed: it says ``sealed SEQ ID`` when the author guard holds an event, ``withdrawn SEQ ID`` before the guard gives it
+back because the log moved meanwhile, and ``stored SEQ ID`` when its author was told that it is durable, so that whoever
+killed it knows what must be there.
 """
 
 from __future__ import annotations
@@ -201,10 +202,18 @@ def tell(word: str, events: Sequence[Event]) -> None:
 class TellingGuard(AuthorGuard):
     """A guard that says what it has sealed: signed bytes that may already be anywhere."""
 
+    sealed: Sequence[Event] = ()
+
     def seal(self, base_seq: int, base_id: bytes | None, batch: Sequence[Event]) -> None:
         """Seal, then say so."""
         super().seal(base_seq, base_id, batch)
+        self.sealed = batch
         tell("sealed", batch)
+
+    def withdraw(self) -> None:
+        """Say so, then take back what is certain not to be stored."""
+        tell("withdrawn", self.sealed)
+        super().withdraw()
 
 
 class LeaseOver(Exception):

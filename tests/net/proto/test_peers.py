@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from net.proto.backoff import backoff_ms
 from net.proto.conduct import Ledger
-from net.proto.peers import Known, PeerBook, Target, backoff_ms
+from net.proto.peers import Known, PeerBook, Target
 from tests.net.proto.books import book, connect, links, me, minute, node, now, place
 from wattswarm.kernel.refusal import Refused
 
