@@ -12,17 +12,18 @@ from net.proto import message as m
 from tests.cast import fork_of, hash_of, keys_of, proposal
 from tests.daemons import on_node
 from tests.hostile.liars import (
-    ask,
     certify,
     coalition,
     decision,
     everywhere,
+    flood,
     forks,
     honest,
     lair,
     nobody_is_scored,
     sound,
     state_of,
+    status_of,
     tampered,
     threshold,
     told,
@@ -185,8 +186,7 @@ def test_forks_of_who_is_no_member_are_not_taken_and_fill_nothing(rig: Rig) -> N
     before, known = rig.head("ada"), forks(rig, "ada")
     strangers = [ForkCertificate.of(*rivals(rig, f"stranger {number}", 2)) for number in range(1_100)]
     with rig.unharmed(), rig.meet("gossip", "ada") as enemy:
-        for start in range(0, len(strangers), 50):
-            certify(enemy, *strangers[start : start + 50])
+        flood(enemy, strangers)
         becomes(partial(parked_certificates, rig, "ada"), parked_certificates_max)
         assert enemy.alive()
     assert rig.head("ada").certificates == before.certificates
@@ -198,9 +198,8 @@ def test_a_flood_of_forks_of_one_author_is_one_certificate(rig: Rig) -> None:
     first, *others = rivals(rig, "forker", 400)
     before = rig.head("ada").certificates
     with rig.unharmed(), rig.meet("gossip", "ada") as enemy:
-        for start in range(0, len(others), 50):
-            certify(enemy, *(ForkCertificate.of(first, other) for other in others[start : start + 50]))
-        certify(enemy, *(ForkCertificate.of(*rivals(rig, "forker", 2, seq=seq)) for seq in range(1, 50)))
+        flood(enemy, [ForkCertificate.of(first, other) for other in others])
+        flood(enemy, [ForkCertificate.of(*rivals(rig, "forker", 2, seq=seq)) for seq in range(1, 50)])
         enemy.tell(*others)
         assert enemy.alive()
         becomes(lambda: rig.head("ada").certificates, before + 1)
@@ -220,10 +219,10 @@ def test_two_proven_decisions_of_one_task_are_kept_by_all_reported_by_none_and_a
     rig.level()
     assert decisions(rig, story.task) == [("FORKED", None)] * 2
     for name in honest:
-        said = ask(rig, name, "task", "decision", "two-faced")
+        said = decision(rig, name, "two-faced")
         assert (said["state"], said["finalized_candidate_id"]) == ("FORKED", None)
         assert "output" not in said
-        (alarm,) = ask(rig, name, "node", "status")["alarms"]
+        (alarm,) = status_of(rig, name)["alarms"]
         assert "two-faced@" in alarm
         with rig.meet("gossip", name) as reader:
             reader.say(m.ProofGet(story.task, 1))
@@ -239,8 +238,7 @@ def test_a_flood_of_decisions_of_one_task_is_a_fork_and_no_more(rig: Rig) -> Non
     candidates = [story.propose(coalition[3], f"face-{number}") for number in range(100)]
     before = rig.head("ada").certificates
     with rig.unharmed(), rig.meet(coalition[0], "ada") as enemy:
-        for start in range(0, len(candidates), 50):
-            certify(enemy, *(story.certificate(each, enough) for each in candidates[start : start + 50]))
+        flood(enemy, [story.certificate(each, enough) for each in candidates])
         becomes(lambda: rig.head("ben").certificates, before + 100)
         assert enemy.alive()
     assert decisions(rig, story.task) == [("FORKED", None)] * 2

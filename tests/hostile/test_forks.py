@@ -11,9 +11,8 @@ import pytest
 
 from net.proto import message as m
 from tests.cast import hash_of, keys_of
-from tests.daemons import on_node, patience_s
+from tests.daemons import on_node, patience_s, states
 from tests.hostile.liars import (
-    ask,
     certify,
     coalition,
     decision,
@@ -24,6 +23,7 @@ from tests.hostile.liars import (
     lair,
     respelled,
     sound,
+    status_of,
     tampered,
     threshold,
     told,
@@ -104,7 +104,7 @@ def test_branches_shown_to_two_daemons_are_one_fork_on_both_and_nobody_else_is_b
         assert (here.alive(), there.alive()) == (True, True)
     for name in honest:
         assert live(rig, name, "two-faced") == 3
-        shown = ask(rig, name, "node", "status")["forks"]
+        shown = status_of(rig, name)["forks"]
         assert {"author": keys_of("two-faced").node_id.hex(), "void_from": 3} in shown
     sound(rig)
 
@@ -143,8 +143,8 @@ def test_fork_that_is_shown_late_takes_what_was_not_final_and_leaves_what_was(ri
     rig.level()
     wanted = [("FINALIZED", hash_of(won).hex()), ("OPEN", None)]
     before = [decision(rig, name, final.task)["final_commit_hash"] for name in honest]
-    states = [[summary(rig, name, task) for task in (final.task, open_.task)] for name in honest]
-    assert states == [wanted] * 2
+    was_so = [[summary(rig, name, task) for task in (final.task, open_.task)] for name in honest]
+    assert was_so == [wanted] * 2
     assert candidates(rig, "ada", open_) == 1
     with rig.unharmed(), rig.meet("gossip", "ben") as enemy:
         enemy.tell(rig.world.rival(first[0], nothing, task=b"\x78" * 32))
@@ -153,8 +153,7 @@ def test_fork_that_is_shown_late_takes_what_was_not_final_and_leaves_what_was(ri
         assert summary(rig, name, final.task) == wanted[0]
         assert decision(rig, name, final.task)["final_commit_hash"] == was
         assert live(rig, name, "late") == 0
-        found = ask(rig, name, "task", "list")
-        assert {task["task_id"] for task in found if task["task_id"].startswith("was-")} == {"was-final"}
+        assert {label for label in states(rig.places[name]) if label.startswith("was-")} == {"was-final"}
     told(rig, "gossip", "ada", open_.finalize(coalition[0], candidate, signers=coalition[:threshold]))
     rig.level()
     assert [summary(rig, name, open_.task) for name in honest] == [("FINALIZED", hash_of(candidate).hex())] * 2
@@ -315,7 +314,7 @@ def test_back_dated_creation_of_a_decided_label_is_another_task_and_changes_noth
         assert decision(rig, name, task) == was
         assert decision(rig, name, copy.id)["state"] == "OPEN"
         assert not holds(rig, name, [too_early])
-        named = ask(rig, name, "task", "decision", f"{label}@{task.hex()[:12]}")
+        named = decision(rig, name, f"{label}@{task.hex()[:12]}")
         assert named["final_commit_hash"] == was["final_commit_hash"]
-    assert ask(rig, "ada", "task", "decision", label)["task"] == task.hex()
+    assert decision(rig, "ada", label)["task"] == task.hex()
     sound(rig)
