@@ -1,4 +1,5 @@
-"""Two honest daemons that all tests of what connections can do share; each test has an enemy of its own."""
+"""Daemons that many tests share: two for what connections can do, two for what authors can. Each test has an enemy of
+its own."""
 
 from __future__ import annotations
 
@@ -6,10 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.hostile.liars import lair, liars
 from tests.hostile.rig import Rig, attacked
 from tests.hostile.verdicts import cast, foes
 
 fresh = foes()
+unspent = iter(liars)
 
 
 @pytest.fixture(scope="package")
@@ -21,3 +24,14 @@ def rig() -> Iterator[Rig]:
 @pytest.fixture
 def foe() -> str:
     return next(fresh)
+
+
+@pytest.fixture(scope="package")
+def den() -> Iterator[Rig]:
+    with lair() as made:
+        yield made
+
+
+@pytest.fixture
+def liar() -> str:
+    return next(unspent)

@@ -36,14 +36,17 @@ two_thirds = 6
 worker = frozenset(all_roles) - {"finalizer"}
 honest = ("ada", "ben")
 bystander = "bystander"
+loners = ("gossip", "heir", "bearer", "forker", "two-faced", "late", "early-forker", "orphanage", "leaver", "backdater")
+liars = tuple(f"liar-{number}" for number in range(24))
+"""Each lies once."""
 
 
 @contextmanager
-def lair(*loners: str) -> Iterator[Rig]:
+def lair() -> Iterator[Rig]:
     """Two honest daemons that author nothing by themselves, the coalition, and liars that do no finalizing."""
     members: dict[str, Roles] = {
         **dict.fromkeys(coalition, everything),
-        **dict.fromkeys((*loners, bystander, *honest), worker),
+        **dict.fromkeys((*loners, *liars, bystander, *honest), worker),
     }
     with attacked(members, honest) as rig:
         yield rig

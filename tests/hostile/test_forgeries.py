@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
@@ -19,7 +19,6 @@ from tests.hostile.liars import (
     flood,
     forks,
     honest,
-    lair,
     nobody_is_scored,
     sound,
     state_of,
@@ -80,13 +79,11 @@ forgeries: dict[str, Forge] = {
     "bad-signature": broken,
 }
 unsound = ("creation", "candidate", "fork", "garbage")
-loners = ("bearer", "forker", "gossip", "heir", *(f"forger of {name}" for name in (*forgeries, *unsound)))
 
 
 @pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    with lair(*loners) as made:
-        yield made
+def rig(den: Rig) -> Rig:
+    return den
 
 
 def proposed(rig: Rig, label: str) -> tuple[Story, Event]:
@@ -114,11 +111,13 @@ def is_cut_off(rig: Rig, who: str, *certificates: Certificate) -> None:
 
 
 @pytest.mark.parametrize("how", forgeries)
-def test_certificate_whose_proof_proves_nothing_is_its_senders_fault_and_decides_nothing(rig: Rig, how: str) -> None:
+def test_certificate_whose_proof_proves_nothing_is_its_senders_fault_and_decides_nothing(
+    rig: Rig, liar: str, how: str
+) -> None:
     story, candidate = proposed(rig, f"as {how}".replace(" ", "-"))
     before = rig.head("ada").certificates
     forged = DecisionCertificate(story.creation, candidate, 1, forgeries[how](story, candidate))
-    is_cut_off(rig, f"forger of {how}", forged)
+    is_cut_off(rig, liar, forged)
     assert rig.head("ada").certificates == before
     assert decisions(rig, story.task) == [("OPEN", None)] * 2
 
@@ -148,19 +147,19 @@ def test_proofs_that_prove_nothing_are_refused_where_events_carry_them_and_whoev
 
 
 @pytest.mark.parametrize("what", unsound)
-def test_certificate_that_is_not_sound_ends_the_connection_and_is_not_kept(rig: Rig, what: str) -> None:
+def test_certificate_that_is_not_sound_ends_the_connection_and_is_not_kept(rig: Rig, liar: str, what: str) -> None:
     story, candidate = proposed(rig, f"unsound-{what}")
     proof = story.proof(candidate, enough)
     before, known = rig.head("ada"), forks(rig, "ada")
     match what:
         case "creation":
-            is_cut_off(rig, f"forger of {what}", DecisionCertificate(tampered(story.creation), candidate, 1, proof))
+            is_cut_off(rig, liar, DecisionCertificate(tampered(story.creation), candidate, 1, proof))
         case "candidate":
-            is_cut_off(rig, f"forger of {what}", DecisionCertificate(story.creation, tampered(candidate), 1, proof))
+            is_cut_off(rig, liar, DecisionCertificate(story.creation, tampered(candidate), 1, proof))
         case "fork":
-            is_cut_off(rig, f"forger of {what}", fork_of(story.creation, tampered(rig.world.rival(story.creation))))
+            is_cut_off(rig, liar, fork_of(story.creation, tampered(rig.world.rival(story.creation))))
         case "garbage":
-            with rig.meet(f"forger of {what}", "ada") as enemy:
+            with rig.meet(liar, "ada") as enemy:
                 enemy.say(m.Cert((b"\x83\x64fork\xf6\xf6",)))
                 assert enemy.gone() == "graylisted"
     assert rig.head("ada") == before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -20,7 +20,6 @@ from tests.hostile.liars import (
     forks,
     holds,
     honest,
-    lair,
     respelled,
     sound,
     status_of,
@@ -41,24 +40,11 @@ from wattswarm.node import Node, now_ms
 nothing = course.TaskExpired()
 some_task = b"\x77" * 32
 ways = ("pushed tampered", "pushed respelled", "asked tampered", "asked respelled")
-loners = (
-    *ways,
-    "two-faced",
-    "late",
-    "early-forker",
-    "orphanage",
-    "leaver",
-    "gossip",
-    "backdater",
-    "hasty",
-    "early",
-)
 
 
 @pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    with lair(*loners) as made:
-        yield made
+def rig(den: Rig) -> Rig:
+    return den
 
 
 def chain(rig: Rig, name: str, count: int) -> list[Event]:
@@ -213,13 +199,13 @@ def asked_for(enemy: Enemy, author: bytes, seq: int) -> m.RangeGet:
 
 
 @pytest.mark.parametrize("way", ways)
-def test_body_that_is_not_canonical_or_not_signed_is_its_bearers_fault(rig: Rig, way: str) -> None:
+def test_body_that_is_not_canonical_or_not_signed_is_its_bearers_fault(rig: Rig, liar: str, way: str) -> None:
     how, what = way.split()
-    good, bad = chain(rig, way, 2)
-    wire = respelled(way, bad) if what == "respelled" else wire_of(tampered(bad))
-    with rig.unharmed(), rig.meet(way, "ada") as enemy:
+    good, bad = chain(rig, liar, 2)
+    wire = respelled(liar, bad) if what == "respelled" else wire_of(tampered(bad))
+    with rig.unharmed(), rig.meet(liar, "ada") as enemy:
         enemy.tell(good)
-        becomes(lambda: live(rig, "ada", way), 1)
+        becomes(lambda: live(rig, "ada", liar), 1)
         if how == "pushed":
             enemy.say(m.Events((wire,)))
         else:
@@ -227,8 +213,8 @@ def test_body_that_is_not_canonical_or_not_signed_is_its_bearers_fault(rig: Rig,
             assert (asked.author, asked.first_seq, asked.last_seq) == (bad.author, 1, 1)
             enemy.say(m.Range(bad.author, (wire,), more=False))
         assert enemy.gone() == "graylisted"
-    assert rig.turned_away(way, "ada") == "graylisted"
-    assert [live(rig, name, way) for name in honest] == [1, 1]
+    assert rig.turned_away(liar, "ada") == "graylisted"
+    assert [live(rig, name, liar) for name in honest] == [1, 1]
 
 
 def test_orphans_without_end_wait_within_bounds_and_enter_when_the_chain_is_given(rig: Rig) -> None:
@@ -250,15 +236,15 @@ def test_orphans_without_end_wait_within_bounds_and_enter_when_the_chain_is_give
 # -- clocks ---------------------------------------------------------------------------------------------------------
 
 
-def test_events_from_the_edge_of_the_future_without_end_keep_nobody_from_authoring(rig: Rig) -> None:
+def test_events_from_the_edge_of_the_future_without_end_keep_nobody_from_authoring(rig: Rig, liar: str) -> None:
     done = threading.Event()
 
     def hurry(enemy: Enemy) -> None:
         while not done.wait(0.05):
             at_ms = now_ms() + clock_skew_tolerance_ms - 50
-            enemy.tell(rig.world.author("hasty", nothing, task=some_task, at_ms=at_ms))
+            enemy.tell(rig.world.author(liar, nothing, task=some_task, at_ms=at_ms))
 
-    with rig.unharmed(), rig.meet("hasty", "ada") as enemy, ThreadPoolExecutor() as threads:
+    with rig.unharmed(), rig.meet(liar, "ada") as enemy, ThreadPoolExecutor() as threads:
         hurrying = threads.submit(hurry, enemy)
         try:
             everywhere(rig, is_hurried, True)
@@ -275,9 +261,9 @@ def is_hurried(rig: Rig, name: str) -> bool:
     return hlc.wall_ms(rig.head(name).max_hlc) > now_ms() + 1_000
 
 
-def test_event_that_comes_before_its_time_enters_when_it_is_due_though_nothing_else_comes(rig: Rig) -> None:
+def test_event_that_comes_before_its_time_enters_when_it_is_due_though_nothing_else_comes(rig: Rig, liar: str) -> None:
     at_ms = now_ms() + clock_skew_tolerance_ms + 1_500
-    early = rig.world.author("early", nothing, task=some_task, at_ms=at_ms)
+    early = rig.world.author(liar, nothing, task=some_task, at_ms=at_ms)
     parked = rig.head("ada").parked
     with rig.meet("gossip", "ada") as enemy:
         enemy.tell(early)
