@@ -107,6 +107,7 @@ def test_announcement_that_is_heard_again_from_elsewhere_leads_nowhere(rig: Rig,
         said = announced(rig, foe, trap.port, boot=7, counter=7)
         lan.shout("127.0.0.4", said)
         becomes(lambda: trap.look() >= 2, True)
+        trap.hang_up()
         lan.shout(
             "127.0.0.5",
             said,

@@ -196,11 +196,12 @@ def test_forks_of_who_is_no_member_are_not_taken_and_fill_nothing(rig: Rig) -> N
 def test_a_flood_of_forks_of_one_author_is_one_certificate(rig: Rig) -> None:
     first, *others = rivals(rig, "forker", 400)
     before = rig.head("ada").certificates
-    with rig.unharmed(), rig.meet("gossip", "ada") as enemy:
-        flood(enemy, [ForkCertificate.of(first, other) for other in others])
-        flood(enemy, [ForkCertificate.of(*rivals(rig, "forker", 2, seq=seq)) for seq in range(1, 50)])
-        enemy.tell(*others)
-        assert enemy.alive()
+    shown = [ForkCertificate.of(first, other) for other in others]
+    later = [ForkCertificate.of(*rivals(rig, "forker", 2, seq=seq)) for seq in range(1, 50)]
+    with rig.unharmed(), rig.meet("gossip", "ada") as enemy, rig.meet("heir", "ada") as other:
+        flood(enemy, [*shown, *later])
+        other.tell(*others)
+        assert (enemy.alive(), other.alive()) == (True, True)
         becomes(lambda: rig.head("ada").certificates, before + 1)
     for name in honest:
         assert rig.head(name).certificates == before + 1

@@ -114,8 +114,8 @@ def done(rig: Rig, proposer: str, label: str) -> tuple[Story, Event, list[Event]
     """A task of a liar's, with all that came of it but the proof; its candidate."""
     story = Story(rig.world, rig.world.create_task(proposer, label))
     claimed, candidate = story.claim(proposer), story.propose(proposer, digests=[])
-    judged = story.judge(coalition[1], candidate)
-    revealed = story.reveal(coalition[1], candidate)
+    judged = story.judge(coalition[4], candidate)
+    revealed = story.reveal(coalition[4], candidate)
     decided = story.decide(coalition[0], candidate)
     return story, candidate, [story.creation, claimed, candidate, *judged, revealed, decided]
 
@@ -282,7 +282,7 @@ def test_back_dated_creation_of_a_decided_label_is_another_task_and_changes_noth
     label = f"honest-{rig.tasks}"
     creation = created(rig, "ada", task)
     story = Story(rig.world, creation)
-    candidate = story.propose(coalition[2])
+    candidate = story.propose(coalition[5])
     rig.level()
     told(rig, "gossip", "ben", candidate, story.finalize("gossip", candidate))
     rig.level()
