@@ -14,6 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,7 +35,7 @@ from sel.rows import LogHead
 from sel.views import EventFilter, EventView, events
 from tests.cast import Roles, keys_of
 from tests.daemons import Daemon, contract, daemon, on_node, patience_s, place
-from tests.swarms import becomes
+from tests.swarms import becomes, steady_ports
 from tests.world import World
 from wattswarm import tasks
 from wattswarm.home import open_home, seed_name, write_whole
@@ -370,10 +371,13 @@ def attacked(
         for name in honest:
             rig.places[name] = stack.enter_context(place())
             settle(rig.places[name], keys_of(name), world)
-        ways = [] if "--udp" in flags else ["--listen", f"{loopback}:0"]
-        for name in honest:
-            rig.daemons[name] = stack.enter_context(daemon(rig.places[name], *ways, *flags))
-            if "--udp" not in flags:
-                ways = ["--listen", f"{loopback}:0", "--bootstrap", rig.address(honest[0])]
+        known = f"{loopback}:{steady_ports(1)[0]}"
+
+        def begin(name: str) -> Daemon:
+            ways = ["--listen", known] if name == honest[0] else ["--listen", f"{loopback}:0", "--bootstrap", known]
+            return stack.enter_context(daemon(rig.places[name], *([] if "--udp" in flags else ways), *flags))
+
+        with ThreadPoolExecutor() as threads:  # most of a beginning is waiting for the disk
+            rig.daemons.update(zip(honest, threads.map(begin, honest), strict=True))
         rig.meshed()
         yield rig
