@@ -291,7 +291,7 @@ def test_frames_of_nothing_without_end_hold_up_nobody(rig: Rig, foe: str, kind: 
     with rig.unharmed(), rig.meet(foe, "ada") as enemy:
         frames = enemy._ws.send(nothings[kind]) * 100_000
         enemy.socket.settimeout(0.5)
-        with suppress(TimeoutError):
+        with suppress(OSError):  # the daemon takes no more for now, or has ended the connection
             enemy.socket.sendall(frames)
         for name in rig.daemons:
             began = time.monotonic()
