@@ -12,6 +12,7 @@ from net.proto.hands import Hands, portions
 from net.proto.items import Items
 from net.proto.peer import Peer
 from net.proto.values import BundleOf, CertificatesOf, Ingested, Set, decisions_set, ruling_set
+from wattswarm.kernel.certificate import signatures_in
 
 wanted_a_peer_max = 1 << 17
 
@@ -62,7 +63,8 @@ class Certificates:
     def on_cert(self, peer: Peer, said: m.Cert, now_ms: int) -> None:
         """Certificates, which prove themselves. What did not fit into the answer is asked for again, while it helps."""
         asked = peer.asked_certificates
-        if not asked and not peer.budget.take("bytes", sum(map(len, said.certificates)), now_ms):
+        size, checks = sum(map(len, said.certificates)), sum(map(signatures_in, said.certificates))
+        if not asked and not (peer.budget.take("bytes", size, now_ms) and peer.budget.take("checks", checks, now_ms)):
             return
 
         def then(done: Ingested, now_ms: int) -> None:

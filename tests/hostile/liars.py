@@ -6,6 +6,7 @@ the honest have no finality votes here; everybody else lies for himself, so that
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,17 +15,20 @@ from typing import Any
 import msgspec
 
 from net.proto import message as m
+from net.proto.budget import allowances
 from sel import views
+from sel.audit import RowProblem, verify
 from tests.cast import Roles, everything, keys_of
-from tests.daemons import on_node, wattswarm
+from tests.daemons import on_node
 from tests.hostile.rig import Enemy, Rig, attacked
 from tests.swarms import becomes
 from wattswarm import tasks
 from wattswarm.kernel import codec, event
-from wattswarm.kernel.certificate import Certificate
+from wattswarm.kernel.certificate import Certificate, signatures_in
 from wattswarm.kernel.event import Event
 from wattswarm.kernel.genesis import all_roles
 from wattswarm.node import Node
+from wattswarm.status import status
 
 coalition = tuple(f"plotter-{number}" for number in range(9))
 threshold = 7
@@ -32,14 +36,17 @@ two_thirds = 6
 worker = frozenset(all_roles) - {"finalizer"}
 honest = ("ada", "ben")
 bystander = "bystander"
+loners = ("gossip", "heir", "bearer", "forker", "two-faced", "late", "early-forker", "orphanage", "leaver", "backdater")
+liars = tuple(f"liar-{number}" for number in range(24))
+"""Each lies once."""
 
 
 @contextmanager
-def lair(*loners: str) -> Iterator[Rig]:
+def lair() -> Iterator[Rig]:
     """Two honest daemons that author nothing by themselves, the coalition, and liars that do no finalizing."""
     members: dict[str, Roles] = {
         **dict.fromkeys(coalition, everything),
-        **dict.fromkeys((*loners, bystander, *honest), worker),
+        **dict.fromkeys((*loners, *liars, bystander, *honest), worker),
     }
     with attacked(members, honest) as rig:
         yield rig
@@ -66,6 +73,18 @@ def certify(enemy: Enemy, *certificates: Certificate) -> None:
     enemy.say(m.Cert(tuple(certificate.wire() for certificate in certificates)))
 
 
+def flood(enemy: Enemy, certificates: Sequence[Certificate]) -> None:
+    """Say many certificates on a new connection, as fast as they are taken from who was not asked for them."""
+    rate, spent = allowances["checks"], 0
+    for start in range(0, len(certificates), 50):
+        part = certificates[start : start + 50]
+        checks = sum(signatures_in(one.wire()) for one in part)
+        spent += checks
+        if spent > rate.burst:
+            time.sleep(checks * rate.per_ms / rate.amount / 1000)
+        certify(enemy, *part)
+
+
 def told(rig: Rig, who: str, to: str, *said: Event) -> None:
     """``who`` connects, pushes events, and waits until they were taken in."""
     with rig.meet(who, to) as enemy:
@@ -82,11 +101,11 @@ def holds(rig: Rig, name: str, said: Sequence[Event]) -> bool:
 # -- what daemons tell ------------------------------------------------------------------------------------------------
 
 
-def decision(rig: Rig, name: str, task: bytes) -> dict[str, Any]:
-    """``task decision``."""
+def decision(rig: Rig, name: str, task: bytes | str) -> dict[str, Any]:
+    """What ``task decision`` tells of a task, known by its stream or by what a user calls it."""
 
     async def work(node: Node) -> dict[str, Any]:
-        return tasks.decision(await node.log.task(task))
+        return tasks.decision(await node.log.task(await node.log.resolve(task) if isinstance(task, str) else task))
 
     return on_node(rig.places[name], work)
 
@@ -112,9 +131,18 @@ def wire_of(said: Event) -> m.Wire:
     return said.body, said.signature
 
 
-def ask(rig: Rig, name: str, *words: str) -> Any:
-    """A command on a daemon's node, its answer as JSON values."""
-    return wattswarm(rig.places[name], *words)
+def status_of(rig: Rig, name: str) -> dict[str, Any]:
+    """What ``node status`` tells."""
+    return on_node(rig.places[name], status)
+
+
+def problems(rig: Rig, name: str) -> list[RowProblem]:
+    """What ``log verify`` finds wrong."""
+
+    async def work(node: Node) -> list[RowProblem]:
+        return (await verify(node.database, node.genesis_network, lambda _: None)).problems
+
+    return on_node(rig.places[name], work)
 
 
 def verdicts(rig: Rig, name: str) -> Mapping[str, tuple[str, str]]:
@@ -143,5 +171,4 @@ def sound(rig: Rig) -> None:
     rig.level()
     nobody_is_scored(rig)
     for name in rig.daemons:
-        found = ask(rig, name, "log", "verify")
-        assert (found["ok"], found["problems"]) == (True, [])
+        assert problems(rig, name) == []

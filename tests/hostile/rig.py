@@ -14,6 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,7 +35,7 @@ from sel.rows import LogHead
 from sel.views import EventFilter, EventView, events
 from tests.cast import Roles, keys_of
 from tests.daemons import Daemon, contract, daemon, on_node, patience_s, place
-from tests.swarms import becomes
+from tests.swarms import becomes, steady_ports
 from tests.world import World
 from wattswarm import tasks
 from wattswarm.home import open_home, seed_name, write_whole
@@ -52,7 +53,7 @@ nothing = m.Standing(empty, empty, bytes(32), LOCAL_PROTOCOL_VERSION)
 """What an enemy says it holds, unless it is told to say more."""
 anybody = Door(lambda _id: True, lambda _id: False, lambda: 1)
 growth_mib_max = 64
-"""How much more memory than before an attack a daemon may ever have held during it."""
+"""How much more memory than before an attack a daemon may have held during it."""
 
 
 class Gone(Exception):
@@ -302,9 +303,12 @@ class Rig:
         keys = keys_of(who) if isinstance(who, str) else who
         return next((one for one in self.state(name).peers if one["node_id"] == keys.node_id.hex()), None)
 
-    def memory_mib(self, name: str) -> float:
-        """The most memory that a daemon has ever held."""
-        status = Path(f"/proc/{self.daemons[name].process.pid}/status").read_text(encoding="ascii")
+    def memory_mib(self, name: str, *, anew: bool = False) -> float:
+        """The most memory that a daemon has held since it was last asked ``anew``."""
+        process = Path(f"/proc/{self.daemons[name].process.pid}")
+        if anew:
+            (process / "clear_refs").write_text("5")  # the peak begins again at what it holds now: proc(5)
+        status = (process / "status").read_text(encoding="ascii")
         line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 1024
 
@@ -332,7 +336,7 @@ class Rig:
         """An attack in its block harms nobody: every daemon lives on and within bounds, and what either authors
         during it and after it comes to all."""
         before = {name: (self.state(name).pid, self.state(name).started_at) for name in self.daemons}
-        memory = {name: self.memory_mib(name) for name in self.daemons}
+        memory = {name: self.memory_mib(name, anew=True) for name in self.daemons}
         yield
         for name in self.daemons:
             self.author(name)
@@ -357,7 +361,8 @@ def attacked(
 ) -> Iterator[Rig]:
     """A network of ``members`` (name -> roles), of whom ``honest`` are daemons, connected to each other.
 
-    The world's clock says now; its other members are whoever a test says they are.
+    The world's clock says now; its other members are whoever a test says they are. With ``--udp`` among the flags the
+    daemons find each other by multicast alone, on the port that the environment names.
     """
     world = World(members)
     world.now_ms = now_ms() - 60_000
@@ -366,9 +371,13 @@ def attacked(
         for name in honest:
             rig.places[name] = stack.enter_context(place())
             settle(rig.places[name], keys_of(name), world)
-        ways = ["--listen", f"{loopback}:0"]
-        for name in honest:
-            rig.daemons[name] = stack.enter_context(daemon(rig.places[name], *ways, *flags))
-            ways = ["--listen", f"{loopback}:0", "--bootstrap", rig.address(honest[0])]
+        known = f"{loopback}:{steady_ports(1)[0]}"
+
+        def begin(name: str) -> Daemon:
+            ways = ["--listen", known] if name == honest[0] else ["--listen", f"{loopback}:0", "--bootstrap", known]
+            return stack.enter_context(daemon(rig.places[name], *([] if "--udp" in flags else ways), *flags))
+
+        with ThreadPoolExecutor() as threads:  # most of a beginning is waiting for the disk
+            rig.daemons.update(zip(honest, threads.map(begin, honest), strict=True))
         rig.meshed()
         yield rig

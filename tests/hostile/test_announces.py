@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -106,6 +107,7 @@ def test_announcement_that_is_heard_again_from_elsewhere_leads_nowhere(rig: Rig,
         said = announced(rig, foe, trap.port, boot=7, counter=7)
         lan.shout("127.0.0.4", said)
         becomes(lambda: trap.look() >= 2, True)
+        trap.hang_up()
         lan.shout(
             "127.0.0.5",
             said,
@@ -144,18 +146,22 @@ def test_thousand_announcements_a_second_from_one_host_silence_no_other(rig: Rig
         assert trap.look() <= len(rig.daemons) * (per_source.burst + per_source.amount * (1 + said_s))
 
 
-def test_two_networks_on_one_local_network_are_two_swarms(lan: Lan) -> None:
+def test_two_networks_on_one_local_network_are_two_swarms(rig: Rig) -> None:
     """Found by multicast alone, on one port and group."""
-    with (
-        open_swarm(2, udp=True, executors=False, flags=("--no-autopilot",)) as one,
-        open_swarm(2, udp=True, executors=False, flags=("--no-autopilot",)) as other,
-    ):
-        for swarm, label in ((one, "ours"), (other, "theirs")):
-            meshed(swarm.places)
-            submit(swarm.places[0], contract(label))
-        for swarm, label in ((one, "ours"), (other, "theirs")):
-            for where in swarm.places:
-                becomes(partial(states, where), {label: "OPEN"})
-            first, second = swarm.places
+    ours = [rig.places[name] for name in honest]
+    with open_swarm(2, udp=True, executors=False, flags=("--no-autopilot",)) as other:
+        for places, label in ((ours, "ours"), (other.places, "theirs")):
+            meshed(places)
+            submit(places[0], contract(label))
+        for places, (here, not_here) in ((ours, ("ours", "theirs")), (other.places, ("theirs", "ours"))):
+            for where in places:
+                becomes(partial(knows, where, here), True)
+                assert not knows(where, not_here)
+            first, second = places
             assert peers_of(first) == {node_id_of(second)}
             assert peers_of(second) == {node_id_of(first)}
+
+
+def knows(where: Path, label: str) -> bool:
+    """Whether a node has a task that a user calls so."""
+    return label in states(where)

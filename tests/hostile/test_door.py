@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -18,24 +18,10 @@ from net.proto import message as m
 from net.proto.handshake import signed
 from tests.cast import keys_of
 from tests.daemons import eventually
-from tests.hostile.rig import Enemy, Gone, Rig, attacked, loopback, tcp_to
+from tests.hostile.rig import Enemy, Gone, Rig, loopback, tcp_to
 from tests.hostile.trap import Trap
-from tests.hostile.verdicts import cast, foes, hosts_out, id_of, nodes_out, unblamed
+from tests.hostile.verdicts import hosts_out, id_of, nodes_out, unblamed
 from tests.swarms import becomes
-
-fresh = foes()
-
-
-@pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    with attacked(cast) as made:
-        yield made
-
-
-@pytest.fixture
-def foe() -> str:
-    return next(fresh)
-
 
 # -- who is there ----------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
@@ -12,17 +12,17 @@ from net.proto import message as m
 from tests.cast import fork_of, hash_of, keys_of, proposal
 from tests.daemons import on_node
 from tests.hostile.liars import (
-    ask,
     certify,
     coalition,
     decision,
     everywhere,
+    flood,
     forks,
     honest,
-    lair,
     nobody_is_scored,
     sound,
     state_of,
+    status_of,
     tampered,
     threshold,
     told,
@@ -79,13 +79,11 @@ forgeries: dict[str, Forge] = {
     "bad-signature": broken,
 }
 unsound = ("creation", "candidate", "fork", "garbage")
-loners = ("bearer", "forker", "gossip", "heir", *(f"forger of {name}" for name in (*forgeries, *unsound)))
 
 
 @pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    with lair(*loners) as made:
-        yield made
+def rig(den: Rig) -> Rig:
+    return den
 
 
 def proposed(rig: Rig, label: str) -> tuple[Story, Event]:
@@ -113,11 +111,13 @@ def is_cut_off(rig: Rig, who: str, *certificates: Certificate) -> None:
 
 
 @pytest.mark.parametrize("how", forgeries)
-def test_certificate_whose_proof_proves_nothing_is_its_senders_fault_and_decides_nothing(rig: Rig, how: str) -> None:
+def test_certificate_whose_proof_proves_nothing_is_its_senders_fault_and_decides_nothing(
+    rig: Rig, liar: str, how: str
+) -> None:
     story, candidate = proposed(rig, f"as {how}".replace(" ", "-"))
     before = rig.head("ada").certificates
     forged = DecisionCertificate(story.creation, candidate, 1, forgeries[how](story, candidate))
-    is_cut_off(rig, f"forger of {how}", forged)
+    is_cut_off(rig, liar, forged)
     assert rig.head("ada").certificates == before
     assert decisions(rig, story.task) == [("OPEN", None)] * 2
 
@@ -147,19 +147,19 @@ def test_proofs_that_prove_nothing_are_refused_where_events_carry_them_and_whoev
 
 
 @pytest.mark.parametrize("what", unsound)
-def test_certificate_that_is_not_sound_ends_the_connection_and_is_not_kept(rig: Rig, what: str) -> None:
+def test_certificate_that_is_not_sound_ends_the_connection_and_is_not_kept(rig: Rig, liar: str, what: str) -> None:
     story, candidate = proposed(rig, f"unsound-{what}")
     proof = story.proof(candidate, enough)
     before, known = rig.head("ada"), forks(rig, "ada")
     match what:
         case "creation":
-            is_cut_off(rig, f"forger of {what}", DecisionCertificate(tampered(story.creation), candidate, 1, proof))
+            is_cut_off(rig, liar, DecisionCertificate(tampered(story.creation), candidate, 1, proof))
         case "candidate":
-            is_cut_off(rig, f"forger of {what}", DecisionCertificate(story.creation, tampered(candidate), 1, proof))
+            is_cut_off(rig, liar, DecisionCertificate(story.creation, tampered(candidate), 1, proof))
         case "fork":
-            is_cut_off(rig, f"forger of {what}", fork_of(story.creation, tampered(rig.world.rival(story.creation))))
+            is_cut_off(rig, liar, fork_of(story.creation, tampered(rig.world.rival(story.creation))))
         case "garbage":
-            with rig.meet(f"forger of {what}", "ada") as enemy:
+            with rig.meet(liar, "ada") as enemy:
                 enemy.say(m.Cert((b"\x83\x64fork\xf6\xf6",)))
                 assert enemy.gone() == "graylisted"
     assert rig.head("ada") == before
@@ -185,8 +185,7 @@ def test_forks_of_who_is_no_member_are_not_taken_and_fill_nothing(rig: Rig) -> N
     before, known = rig.head("ada"), forks(rig, "ada")
     strangers = [ForkCertificate.of(*rivals(rig, f"stranger {number}", 2)) for number in range(1_100)]
     with rig.unharmed(), rig.meet("gossip", "ada") as enemy:
-        for start in range(0, len(strangers), 50):
-            certify(enemy, *strangers[start : start + 50])
+        flood(enemy, strangers)
         becomes(partial(parked_certificates, rig, "ada"), parked_certificates_max)
         assert enemy.alive()
     assert rig.head("ada").certificates == before.certificates
@@ -197,12 +196,12 @@ def test_forks_of_who_is_no_member_are_not_taken_and_fill_nothing(rig: Rig) -> N
 def test_a_flood_of_forks_of_one_author_is_one_certificate(rig: Rig) -> None:
     first, *others = rivals(rig, "forker", 400)
     before = rig.head("ada").certificates
-    with rig.unharmed(), rig.meet("gossip", "ada") as enemy:
-        for start in range(0, len(others), 50):
-            certify(enemy, *(ForkCertificate.of(first, other) for other in others[start : start + 50]))
-        certify(enemy, *(ForkCertificate.of(*rivals(rig, "forker", 2, seq=seq)) for seq in range(1, 50)))
-        enemy.tell(*others)
-        assert enemy.alive()
+    shown = [ForkCertificate.of(first, other) for other in others]
+    later = [ForkCertificate.of(*rivals(rig, "forker", 2, seq=seq)) for seq in range(1, 50)]
+    with rig.unharmed(), rig.meet("gossip", "ada") as enemy, rig.meet("heir", "ada") as other:
+        flood(enemy, [*shown, *later])
+        other.tell(*others)
+        assert (enemy.alive(), other.alive()) == (True, True)
         becomes(lambda: rig.head("ada").certificates, before + 1)
     for name in honest:
         assert rig.head(name).certificates == before + 1
@@ -220,11 +219,11 @@ def test_two_proven_decisions_of_one_task_are_kept_by_all_reported_by_none_and_a
     rig.level()
     assert decisions(rig, story.task) == [("FORKED", None)] * 2
     for name in honest:
-        said = ask(rig, name, "task", "decision", "two-faced")
+        said = decision(rig, name, "two-faced")
         assert (said["state"], said["finalized_candidate_id"]) == ("FORKED", None)
         assert "output" not in said
-        (alarm,) = ask(rig, name, "node", "status")["alarms"]
-        assert "two-faced@" in alarm
+        (alarm,) = [alarm for alarm in status_of(rig, name)["alarms"] if "two proven decisions" in alarm]
+        assert alarm.startswith("task two-faced (")
         with rig.meet("gossip", name) as reader:
             reader.say(m.ProofGet(story.task, 1))
             assert reader.hear(m.Proof).bundle is None
@@ -239,8 +238,7 @@ def test_a_flood_of_decisions_of_one_task_is_a_fork_and_no_more(rig: Rig) -> Non
     candidates = [story.propose(coalition[3], f"face-{number}") for number in range(100)]
     before = rig.head("ada").certificates
     with rig.unharmed(), rig.meet(coalition[0], "ada") as enemy:
-        for start in range(0, len(candidates), 50):
-            certify(enemy, *(story.certificate(each, enough) for each in candidates[start : start + 50]))
+        flood(enemy, [story.certificate(each, enough) for each in candidates])
         becomes(lambda: rig.head("ben").certificates, before + 100)
         assert enemy.alive()
     assert decisions(rig, story.task) == [("FORKED", None)] * 2

@@ -8,7 +8,6 @@ import pytest
 
 from tests.cast import hash_of, keys_of, proposal, result_hash
 from tests.hostile.liars import (
-    ask,
     bystander,
     certify,
     decision,
@@ -17,6 +16,7 @@ from tests.hostile.liars import (
     holds,
     sound,
     state_of,
+    status_of,
     told,
     verdicts,
     worker,
@@ -186,8 +186,10 @@ def test_finalizer_who_signs_both_of_two_candidates_gets_at_most_one_of_them_pro
             each = [who for signed in signatures(rig, name, story).values() for who in signed]
             assert len(each) == len(set(each)) >= threshold - 1
     for name in honest:
-        found = ask(rig, name, "node", "status")
-        assert found["alarms"] == []
+        found = status_of(rig, name)
+        (alarm,) = found["alarms"]
+        assert "signed two different chains" in alarm
+        assert found["forked_tasks"] == []
         assert [entry["author"] for entry in found["forks"]] == [keys_of("dee").node_id.hex()]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -17,26 +17,14 @@ from net.proto import message as m
 from net.proto.items import Items
 from net.proto.negentropy import Initiator
 from tests.cast import keys_of
-from tests.hostile.rig import Enemy, Gone, Rig, attacked
-from tests.hostile.verdicts import banished, cast, foes, unblamed, unheard
+from tests.hostile.rig import Enemy, Gone, Rig
+from tests.hostile.verdicts import banished, unblamed, unheard
 from tests.swarms import becomes
 from wattswarm.kernel import codec
 from wattswarm.kernel.event import signature_context
 from wattswarm.kernel.limits import counter_max
 
 uint64_max = (1 << 64) - 1
-fresh = foes()
-
-
-@pytest.fixture(scope="module")
-def rig() -> Iterator[Rig]:
-    with attacked(cast) as made:
-        yield made
-
-
-@pytest.fixture
-def foe() -> str:
-    return next(fresh)
 
 
 # -- frames that no honest node sends --------------------------------------------------------------------------------
@@ -205,6 +193,7 @@ def test_numbers_as_large_as_they_can_be_are_only_numbers(rig: Rig, foe: str) ->
     most = m.Total(counter_max, b"\xff" * 32)
     boasting = m.Standing(most, most, b"\xff" * 32, "9" * 32)
     latest = altered(rig, foe, 5, uint64_max)
+    parked = {name: rig.head(name).parked for name in rig.daemons}
     with rig.unharmed(), rig.call("ada") as enemy:
         enemy.shake_hands(keys_of(foe), rig.world.network_id, boasting, boot_id=uint64_max)
         author = keys_of("ada").node_id
@@ -225,8 +214,8 @@ def test_numbers_as_large_as_they_can_be_are_only_numbers(rig: Rig, foe: str) ->
         assert enemy.alive()
         rig.author("ada")
         enemy.hear(m.Events)
-    assert rig.head("ada").parked <= 1
-    assert rig.head("ben").parked == 0
+    assert rig.head("ada").parked <= parked["ada"] + 1
+    assert rig.head("ben").parked == parked["ben"]
     unblamed(rig, foe)
     unheard(rig, foe)
 
@@ -302,7 +291,7 @@ def test_frames_of_nothing_without_end_hold_up_nobody(rig: Rig, foe: str, kind: 
     with rig.unharmed(), rig.meet(foe, "ada") as enemy:
         frames = enemy._ws.send(nothings[kind]) * 100_000
         enemy.socket.settimeout(0.5)
-        with suppress(TimeoutError):
+        with suppress(OSError):  # the daemon takes no more for now, or has ended the connection
             enemy.socket.sendall(frames)
         for name in rig.daemons:
             began = time.monotonic()

@@ -49,8 +49,7 @@ class Trap:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for tcp in self._waiting:
-            tcp.close()
+        self.hang_up()
         self._listener.close()
 
     @property
@@ -72,6 +71,12 @@ class Trap:
                 self.calls += 1
                 self._listener.settimeout(0.01)
         return self.calls
+
+    def hang_up(self) -> None:
+        """End the connections that nobody answered, so that the callers are free to call elsewhere."""
+        for tcp in self._waiting:
+            tcp.close()
+        self._waiting.clear()
 
     def caught(self) -> Caught:
         """The next connection."""

@@ -10,7 +10,7 @@ from tests.swarms import becomes
 from wattswarm.kernel.genesis import all_roles
 
 honest = ("ada", "ben")
-foes_max = 40
+foes_max = 80
 cast: dict[str, frozenset[str]] = {
     **dict.fromkeys(honest, everything),
     **dict.fromkeys(("cy", *(f"foe-{number}" for number in range(foes_max))), all_roles - {"finalizer"}),

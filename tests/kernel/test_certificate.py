@@ -18,6 +18,7 @@ from wattswarm.kernel.certificate import (
     MembershipCertificate,
     NotYetKnown,
     parse_certificate,
+    signatures_in,
     verify_certificate,
 )
 from wattswarm.kernel.event import Draft, Event
@@ -298,6 +299,15 @@ def test_a_certificate_survives_the_wire(which: int) -> None:
     assert (parsed.kind, parsed.id, parsed.wire()) == (certificate.kind, certificate.id, certificate.wire())
     assert parsed == certificate
     verify_certificate(parsed, world.network)
+
+
+def test_the_signatures_of_a_certificate_are_counted_without_reading_it() -> None:
+    decision, version, fork = _three(World(four))
+    assert isinstance(decision, DecisionCertificate)
+    assert isinstance(version, MembershipCertificate)
+    assert signatures_in(decision.wire()) == 2 + len(decision.proof.signatures)
+    assert signatures_in(version.wire()) == len(version.update.signatures)
+    assert signatures_in(fork.wire()) == 2
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ import pytest
 from net.proto import frame, gossip, negentropy
 from net.proto import message as m
 from net.proto import values as v
+from net.proto.budget import allowances
 from net.proto.handshake import ClientHandshake, Door, Me
 from net.proto.items import Items
-from tests.cast import keys_of
+from tests.cast import fork_of, keys_of
 from tests.net.swarm import Node, Swarm, equal
 from tests.net.test_machine import chatter, named, swarm_of
 from wattswarm.kernel.identity import Keypair
@@ -188,6 +189,17 @@ def test_certificates_that_prove_nothing_are_their_senders_fault(count: int) -> 
     enemy.wait(100)
     assert enemy.gone
     still_sound(swarm)
+
+
+def test_certificates_that_nobody_asked_for_cost_as_many_checks_as_they_hold_signatures() -> None:
+    world, swarm = swarm_of(2)
+    enemy = Enemy(swarm, named(swarm, "ada"), keys_of("ben"))
+    enemy.shake_hands()
+    said = world.create_task("ben")
+    fork = fork_of(said, world.rival(said)).wire()
+    outputs = [output for _ in range(40) for output in enemy.say(m.Cert((fork,) * 25))]
+    taken = sum(len(output.certificates) for output in outputs if isinstance(output, v.Ingest))
+    assert 2 * taken == allowances["checks"].burst < 2 * 40 * 25
 
 
 def test_a_node_of_another_network_is_turned_away_and_nobody_is_blamed() -> None:

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from wattswarm.kernel import codec, finality, limits
 from wattswarm.kernel.event import Event, parse_wire, signature_holds
+from wattswarm.kernel.identity import signature_bytes
 from wattswarm.kernel.membership import Network, NotYetKnown, check_update, version_hash
 from wattswarm.kernel.payloads import plain
 from wattswarm.kernel.payloads.govern import MembershipUpdated
@@ -32,6 +33,7 @@ __all__ = [
     "MembershipCertificate",
     "NotYetKnown",
     "parse_certificate",
+    "signatures_in",
     "verify_certificate",
 ]
 
@@ -135,6 +137,7 @@ class ForkCertificate:
 
 
 Certificate = DecisionCertificate | MembershipCertificate | ForkCertificate
+_signature_head = codec.encode(bytes(signature_bytes))[:-signature_bytes]
 
 
 def fork_id(author: bytes, seq: int) -> bytes:
@@ -145,6 +148,14 @@ def fork_id(author: bytes, seq: int) -> bytes:
 def fork_counts(seq: int, least: int, until: int | None) -> bool:
     """Whether a fork at ``seq`` is the one that voids: its author's least, and before the end of its membership."""
     return seq == least and (until is None or seq <= until)
+
+
+def signatures_in(wire: bytes) -> int:
+    """How many signatures a certificate holds, told without decoding it: each is a byte string of 64 bytes.
+
+    What only looks like one makes it more, never less.
+    """
+    return wire.count(_signature_head)
 
 
 # -- form ----------------------------------------------------------------------------------------------------------
