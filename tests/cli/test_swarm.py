@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +30,8 @@ def swarm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 def connected_after_s(swarm: Swarm) -> float:
     """From the moment the last daemon was ready to the last pair's connection, by the daemons' own logs."""
-    ready, joined = [], []
+    ready: list[datetime] = []
+    joined: list[datetime] = []
     for each in swarm.daemons:
         said = [json.loads(line) for line in each.said().splitlines()]
         met: dict[str, datetime] = {}
@@ -42,7 +43,8 @@ def connected_after_s(swarm: Swarm) -> float:
         joined += met.values()
     assert len(ready) == len(swarm.daemons)
     assert len(joined) == len(ready) * (len(ready) - 1)
-    return (max(joined) - max(ready)).total_seconds()
+    took: timedelta = max(joined) - max(ready)
+    return took.total_seconds()
 
 
 def test_a_task_is_decided_alike_on_all_and_proved_to_anybody(swarm: Swarm, tmp_path: Path) -> None:
