@@ -51,13 +51,16 @@ class Daemon:
                 text=True,
                 env={**clean_environment, "PYTHONPATH": str(root)},
             )
-        self.ready = self._ready() if wait else ""
+        self.ready = ""
+        if wait:
+            self.begun()
 
-    def _ready(self) -> str:
+    def begun(self) -> str:
+        """Wait until it is ready; what it says then."""
         assert self.process.stdout is not None
-        said = self.process.stdout.readline().strip()
-        assert said.startswith("ready "), self.said()
-        return said
+        self.ready = self.process.stdout.readline().strip()
+        assert self.ready.startswith("ready "), self.said()
+        return self.ready
 
     def said(self) -> str:
         """Its log."""
@@ -86,6 +89,19 @@ def place() -> Iterator[Path]:
             with EmbeddedPostgres(state_dir):
                 pass
         assert not running(state_dir)
+
+
+def stop_all(daemons: Sequence[Daemon]) -> None:
+    """End those that still run, all at once, and their Postgres with them; who does not hear is killed."""
+    live = [each for each in daemons if each.process.poll() is None]
+    for each in live:
+        each.process.terminate()
+    deadline = time.monotonic() + patience_s
+    for each in live:
+        try:
+            each.process.communicate(timeout=max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            each.kill()
 
 
 @contextmanager

@@ -18,11 +18,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.daemons import Daemon, clean_environment, contract, daemon, on_node, patience_s, place, wattswarm
+import trio
+
+from tests.daemons import Daemon, clean_environment, contract, on_node, patience_s, place, stop_all, wattswarm
 from tests.sizes import root
 from wattswarm.home import open_home
 from wattswarm.local_swarm import found
 from wattswarm.node import Node, now_ms
+from wattswarm.runtime.executors import Executors, checked
 
 
 def founded(places: Sequence[Path]) -> bytes:
@@ -48,6 +51,13 @@ def runtime(*flags: str, within: Sequence[str] = ()) -> Iterator[str]:
     finally:
         process.kill()
         process.communicate()
+
+
+def register(places: Sequence[Path], url: str) -> None:
+    """Have each node know the runtime as ``rt``."""
+    executor = trio.run(checked, "rt", url)
+    for where in places:
+        Executors(where).put(executor)
 
 
 def free_udp_port() -> int:
@@ -151,13 +161,14 @@ def open_swarm(
         places = [stack.enter_context(place()) for _ in range(size)]
         network = founded(places)
         if executors:
-            url = stack.enter_context(runtime())
-            for where in places:
-                wattswarm(where, "executors", "add", "rt", url)
+            register(places, stack.enter_context(runtime()))
         ways = ["--udp"] if udp else ["--listen", "127.0.0.1:0"]
         daemons: list[Daemon] = []
+        stack.callback(stop_all, daemons)
         for where in places:
-            daemons.append(stack.enter_context(daemon(where, *ways, *flags)))
-            if not udp:
-                ways = ["--listen", "127.0.0.1:0", "--bootstrap", daemons[0].ready.rsplit("=", 1)[1]]
+            daemons.append(Daemon(where, *ways, *flags, wait=False))
+            if not udp and where is places[0]:
+                ways = ["--listen", "127.0.0.1:0", "--bootstrap", daemons[0].begun().rsplit("=", 1)[1]]
+        for each in daemons[0 if udp else 1 :]:
+            each.begun()
         yield Swarm(places, daemons, network)

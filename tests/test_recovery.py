@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -230,15 +231,19 @@ async def test_daemon_with_members_waits_for_a_word_and_alone_for_nobody(
     tmp_path: Path, autojump_clock: object
 ) -> None:
     begin(tmp_path)
-    for count, peers, waits_s in (
-        (1, [], 0.0),
-        (4, [], first_word_s_max),
-        (4, ["ben"], 0.0),
-        (4, ["claims"], word_s_max),
-    ):
+    cases: list[tuple[int, dict[str, int | None], float, str]] = [
+        (1, {}, 0.0, ""),
+        (4, {}, first_word_s_max, "no member is connected"),
+        (4, {"ben": -1}, 0.0, ""),
+        (4, {"ben": None}, word_s_max, "no member has said"),
+        (4, {"ben": 5}, word_s_max, "up to 5, here is -1"),
+    ]
+    for count, held, waits_s, tells in cases:
         world = World.of(count)
-        held = {"ben": -1} if peers == ["ben"] else {"ben": 5} if peers else {}
+        told: list[str] = []
         began = trio.current_time()
         async with host(world, MemoryStore(), tmp_path) as (log, _):
-            await until_may_author(log, tmp_path, lambda held=held, world=world: said(world, **held))  # type: ignore[misc]
+            await until_may_author(log, tmp_path, partial(said, world, **held), told.append)
+        assert len(told) == bool(tells)
+        assert tells in "".join(told)
         assert waits_s <= trio.current_time() - began < waits_s + 1

@@ -116,7 +116,7 @@ async def run_daemon(
 
 @dataclass(slots=True)
 class _Daemon:
-    """A node, what runs on it, and what it says of itself."""
+    """A node, what runs on it, and what it says of itself. ``held``: why it authors nothing yet."""
 
     node: Node
     attach: Attach
@@ -125,16 +125,22 @@ class _Daemon:
     crew: Crew | None = None
     staff: Staff | None = None
     neighbours: Neighbours | None = None
+    held: str = ""
     met: set[str] = field(default_factory=set)
     missing: dict[str, int] = field(default_factory=dict)
 
     def alarms(self) -> list[str]:
         """What goes wrong now, for people."""
         return [
+            *((self.held,) if self.held else ()),
             *(self.crew.alarms() if self.crew else ()),
             *(self.staff.faults() if self.staff else ()),
             *(self.neighbours.alarms() if self.neighbours else ()),
         ]
+
+    def hold(self, why: str) -> None:
+        """Tell why nothing is authored."""
+        self.held = why
 
     def has_news(self) -> bool:
         """Whether what was said last is wrong: of tasks, of what goes wrong, of who is connected or kept out."""
@@ -208,7 +214,10 @@ async def _serve(daemon: _Daemon, stop: trio.Event, task_status: trio.TaskStatus
 async def _work(daemon: _Daemon, peers: Peers) -> None:
     """Author by itself what is to be authored, once it may."""
     node = daemon.node
-    await until_may_author(node.log, node.home.path, peers)
+    await until_may_author(node.log, node.home.path, peers, daemon.hold)
+    if daemon.held:
+        daemon.hold("")
+        await daemon.say(daemon.state.phase)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(carry_on_for_ever, node)
         if node.config.autopilot:

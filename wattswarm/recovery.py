@@ -36,6 +36,8 @@ first_word_s_max = 10.0
 """How long a daemon to which no member is connected waits before it authors all the same."""
 word_s_max = 60.0
 """How long it waits for events of its own that a member says there are."""
+told_s = 1.0
+"""A wait that is shorter is not worth telling: connections come to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,39 +134,49 @@ async def ask_members(
         await trio.sleep(look_s)
 
 
-async def until_may_author(log: Log, state_dir: Path, peers: Peers) -> None:
+async def until_may_author(log: Log, state_dir: Path, peers: Peers, tell: Callable[[str], None]) -> None:
     """Wait, at a daemon's start, for one member's word on this node's chain, and for a guard that agrees.
 
     A guard and a database that went back together (a snapshot) agree: only others know more. Whoever cannot reach
-    anybody authors after a while all the same. Raises nothing but bugs, and ``StoreCorrupt``.
+    anybody authors after a while all the same. ``tell`` hears what is waited for. Raises nothing but bugs, and
+    ``StoreCorrupt``.
     """
     began, said = trio.current_time(), ""
     while True:
+        waited_s = trio.current_time() - began
         try:
-            waits = await _waits_for_word(log, peers(), trio.current_time() - began)
+            waits = await _waits_for_word(log, peers(), waited_s)
             with AuthorGuard(state_dir) as guard:
                 found = await diagnose(log, guard)
         except StoreUnavailable:
             await trio.sleep(mended_look_s)
             continue
-        if not waits and not found.needed:
+        why = found.why if found.needed else waits
+        if not why:
             return
-        if found.needed and found.why != said:
-            said = found.why
-            _log.warning("nothing is authored", extra={"why": said})
+        if why != said and (found.needed or waited_s >= told_s):
+            said = why
+            tell(why)
+            _log.warning("nothing is authored", extra={"why": why})
         await trio.sleep(mended_look_s if found.needed else look_s)
 
 
-async def _waits_for_word(log: Log, peers: Sequence[dict[str, Any]], waited_s: float) -> bool:
+async def _waits_for_word(log: Log, peers: Sequence[dict[str, Any]], waited_s: float) -> str:
+    """What members have not said yet, for people; empty if no word is waited for."""
     await log.refresh()
     current, me = log.network.current, log.keys.node_id
     if not others_of(current, me) or me not in current.members:
-        return False
-    told = words(peers, current)
-    if told and max(told.values()) <= (await _chain(log)).head.seq:
-        return False
-    members = [peer for peer in peers if bytes.fromhex(peer["node_id"]) in current.members]
-    return waited_s < (word_s_max if members else first_word_s_max)
+        return ""
+    told, here = words(peers, current), (await _chain(log)).head.seq
+    if told and max(told.values()) <= here:
+        return ""
+    connected = any(bytes.fromhex(peer["node_id"]) in current.members for peer in peers)
+    if waited_s >= (word_s_max if connected else first_word_s_max):
+        return ""
+    if told:
+        return f"nothing is authored yet: a member holds this node's chain up to {max(told.values())}, here is {here}"
+    so_far = "has said how far it holds this node's chain" if connected else "is connected that knows this node's chain"
+    return f"nothing is authored yet: no member {so_far}"
 
 
 # -- and this host writes on ---------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ async def _of_the_node(node: Node, pid: int | None, said: NodeState | None) -> l
     alarms = [guard.why] if guard.needed else []
     if pid is None and said is not None:
         alarms.append(f"the last daemon (process {said.pid}) ended without saying so")
-    return [*alarms, *(said.alarms if said is not None and pid is not None else ())]
+    return [*alarms, *(alarm for alarm in (said.alarms if said and pid is not None else ()) if alarm not in alarms)]
 
 
 def _of_the_network(
