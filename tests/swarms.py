@@ -18,7 +18,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.daemons import Daemon, clean_environment, contract, daemon, on_node, patience_s, place, wattswarm
+from tests.daemons import (
+    Daemon,
+    clean_environment,
+    contract,
+    daemon,
+    first_line,
+    on_node,
+    patience_s,
+    place,
+    wattswarm,
+)
 from tests.sizes import root
 from wattswarm.home import open_home
 from wattswarm.local_swarm import found
@@ -43,11 +53,10 @@ def runtime(*flags: str, within: Sequence[str] = ()) -> Iterator[str]:
         start_new_session=True,
     )
     try:
-        assert process.stdout is not None
-        yield process.stdout.readline().split()[-1]
+        yield first_line(process, patience_s).split()[-1]
     finally:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=patience_s)
 
 
 def free_udp_port() -> int:
