@@ -45,7 +45,7 @@ async def submit(log: Log, document: object) -> tuple[Event, list[str]]:
 
 
 async def halt(log: Log, reference: str, how: str, reason: str) -> Event:
-    """Author a TASK_STOPPED, TASK_SUSPENDED or TASK_KILLED (``how``: stop, suspend, kill), in the epoch that goes on."""
+    """Author a TASK_STOPPED, TASK_SUSPENDED or TASK_KILLED (``how``: stop, suspend, kill) in the epoch that goes on."""
     stream = await log.resolve(reference)
     state = _state(await log.task(stream))
     over = state.work.ended_at is not None or (state.continuous and state.decided(state.epoch))

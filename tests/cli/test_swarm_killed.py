@@ -6,7 +6,7 @@ import pytest
 
 from tests.killing import faults, finality_votes, hosts_of, tasks_count, trial
 
-seed, strikes = 1, 9
+seed, strikes = 1, 6
 
 
 @pytest.mark.timeout(300)  # after the harness's own deadlines, which say what was waited for
