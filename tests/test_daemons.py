@@ -18,6 +18,7 @@ import trio
 from tests import daemons
 from tests.daemons import first_line, on_node
 from wattswarm.config import Config
+from wattswarm.node import Node
 
 
 def test_a_node_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -26,10 +27,13 @@ def test_a_node_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyP
         await trio.sleep_forever()
         yield
 
+    async def work(_node: Node) -> None:
+        raise AssertionError("the node is never open")
+
     monkeypatch.setattr(daemons, "open_node", silent)
     monkeypatch.setattr(daemons, "node_s", 0.01)
     with pytest.raises(trio.TooSlowError):
-        on_node(tmp_path, lambda _node: trio.lowlevel.checkpoint())
+        on_node(tmp_path, work)
 
 
 def test_a_process_that_never_says_anything_is_not_waited_for() -> None:
