@@ -28,3 +28,16 @@ async def test_a_continuous_task_is_halted_also_between_two_epochs(how: str, aut
     assert said.epoch == 2
     assert isinstance(state, TaskState)
     assert status(state) == {"stop": "STOPPED", "suspend": "SUSPENDED", "kill": "KILLED"}[how]
+
+
+async def test_a_continuous_task_is_stopped_in_the_epoch_after_one_that_is_decided_and_not_ended_yet(
+    autojump_clock: MockClock,
+) -> None:
+    world = World.of(2)
+    story = world.task(changes=continuous, task_id="t-1")
+    answer = story.propose("ada")
+    events = [story.creation, answer, story.finalize("ada", answer)]
+    async with log_of(world, "ben") as log:
+        await log.ingest(events, [story.certificate(answer)])
+        said = await halt(log, "t-1", "stop", "seen enough")
+    assert said.epoch == 2
