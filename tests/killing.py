@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,7 @@ def trial(hosts: Sequence[Host], seed: int, strikes: int) -> list[Found]:
         strike(hosts, blow)
     for host in hosts:
         eventually(
-            lambda host=host: not _going_on(host.where),  # type: ignore[misc]
+            partial(_all_ended, host.where),
             lambda: "\n".join(_told(each) for each in hosts),
             deadline - time.monotonic(),
         )
@@ -227,6 +228,10 @@ def trial(hosts: Sequence[Host], seed: int, strikes: int) -> list[Found]:
 def _going_on(where: Path) -> set[str]:
     told = states(where)
     return {f"t-{number}" for number in range(tasks_count) if told.get(f"t-{number}", "OPEN") == "OPEN"}
+
+
+def _all_ended(where: Path) -> bool:
+    return not _going_on(where)
 
 
 def _told(host: Host) -> str:

@@ -69,10 +69,15 @@ def told(where: Path, task: str, kind: str) -> list[EventView]:
     return [event for event in on_node(where, work) if event.verdict == "accepted"]
 
 
+def state_on(where: Path, task: str) -> str | None:
+    """A task's state on a node, None if it is not there."""
+    return states(where).get(task)
+
+
 def ends(swarm: Swarm, task: str, state: str) -> None:
     """The task ends so on every node."""
     for where in swarm.places:
-        becomes(lambda where=where: states(where).get(task), state)
+        becomes(partial(state_on, where, task), state)
 
 
 def test_a_lease_is_renewed_while_a_slow_executor_works_and_nobody_else_begins(swarm: Swarm) -> None:
@@ -103,8 +108,11 @@ def test_a_continuous_task_is_decided_epoch_after_epoch_until_it_is_stopped(swar
     def epochs(where: Path, kind: str) -> list[int]:
         return sorted(event.epoch for event in told(where, "again", kind))
 
+    def first_epochs(where: Path) -> list[int]:
+        return epochs(where, "DECISION_FINALIZED")[:2]
+
     for where in swarm.places:
-        eventually(lambda where=where: epochs(where, "DECISION_FINALIZED")[:2] == [1, 2])
+        becomes(partial(first_epochs, where), [1, 2])
         assert epochs(where, "EPOCH_ENDED")[:1] == [1]
 
     async def stop(node: Node) -> None:

@@ -86,6 +86,11 @@ def approved(where: Path) -> None:
     on_node(where, work)
 
 
+def state(where: Path, task: str) -> str | None:
+    """A task's state on a node, None if it is not there."""
+    return states(where).get(task)
+
+
 def authors(where: Path, task: str) -> set[str]:
     """Whose events count in a task."""
 
@@ -191,7 +196,7 @@ def test_who_becomes_a_member_stays_on_the_connections_that_it_read_on(after: St
 def test_a_task_from_before_is_decided_by_three_of_its_own_finalizers(working: Story) -> None:
     new = node_id_of(working.eve)
     for where in working.left:
-        becomes(lambda where=where: states(where)["early"], "FINALIZED")
+        becomes(partial(state, where, "early"), "FINALIZED")
     found = decided(working.eve, "early")
     assert (found["finality_threshold"], found["finalizers"]) == (3, 4)
     assert set(found["signers"]) == {node_id_of(where) for where in working.swarm.places[:3]}
@@ -202,7 +207,7 @@ def test_the_new_member_takes_part_from_then_on(working: Story) -> None:
     new = node_id_of(working.eve)
     submit(working.eve, of_all_others("late"))
     for where in working.left:
-        becomes(lambda where=where: states(where)["late"], "FINALIZED")
+        becomes(partial(state, where, "late"), "FINALIZED")
     for where in working.left:
         becomes(partial(standing, where), standing(working.eve))
     kinds = authors(working.swarm.places[0], "late")
