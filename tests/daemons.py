@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -31,6 +32,10 @@ T = TypeVar("T")
 
 day_ms = 86_400_000
 patience_s = 30.0
+ready_s = 90.0
+"""A daemon that recovers a database on a busy host may need long."""
+node_s = 100.0
+"""How long one question to a node may take. The alarm of pytest-timeout breaks trio's loop and whatever it owns."""
 clean_environment = {key: value for key, value in os.environ.items() if not key.startswith("WATTSWARM_")}
 
 
@@ -57,8 +62,7 @@ class Daemon:
 
     def begun(self) -> str:
         """Wait until it is ready; what it says then."""
-        assert self.process.stdout is not None
-        self.ready = self.process.stdout.readline().strip()
+        self.ready = first_line(self.process, ready_s).strip()
         assert self.ready.startswith("ready "), self.said()
         return self.ready
 
@@ -76,6 +80,13 @@ class Daemon:
         """End it without a word. Its Postgres goes on alone."""
         self.process.kill()
         self.process.communicate(timeout=patience_s)
+
+
+def first_line(process: subprocess.Popen[str], within_s: float) -> str:
+    """What a process says first; empty if it ends without a word. Fails if it says nothing for too long."""
+    assert process.stdout is not None
+    assert select.select([process.stdout], [], [], within_s)[0], f"{process.args!r} says nothing for {within_s} s"
+    return process.stdout.readline()
 
 
 @contextmanager
@@ -140,8 +151,9 @@ def on_node(state_dir: Path, work: Callable[[Node], Awaitable[T]]) -> T:
     """Do something as the node of a state directory, beside its daemon, in this process."""
 
     async def whole() -> T:
-        async with open_node(load({"state_dir": str(state_dir)}, {})) as node:
-            return await work(node)
+        with trio.fail_after(node_s):
+            async with open_node(load({"state_dir": str(state_dir)}, {})) as node:
+                return await work(node)
 
     return trio.run(whole)
 

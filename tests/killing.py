@@ -22,13 +22,29 @@ from sel import views
 from sel.audit import verify
 from sel.liveness import postmaster
 from sel.views import EventFilter, EventView
-from tests.daemons import Daemon, contract, on_node, place, states, submit, wattswarm
+from tests.daemons import (
+    Daemon,
+    contract,
+    eventually,
+    first_line,
+    on_node,
+    patience_s,
+    place,
+    ready_s,
+    states,
+    submit,
+    wattswarm,
+)
 from tests.swarms import becomes, founded, of_two, runtime, steady_ports
+from wattswarm.kernel.refusal import Refused
 from wattswarm.node import Node, now_ms
+from wattswarm.tasks import waits_for
 
 tasks_count = 50
 expiry_ms = 120_000
 """Long enough for every task that can be decided, and soon enough to see the others end."""
+trial_s = 200.0
+"""How long a trial may take, from the first task to logs that are equal: some more than tasks may."""
 
 
 # -- a host: a state directory, its daemon and its Postgres ----------------------------------------------------------
@@ -50,8 +66,7 @@ class Host:
         """Wait until the daemon says that it serves. One that found no database at its start is started again."""
         for _ in range(3):
             assert self.daemon is not None
-            assert self.daemon.process.stdout is not None
-            if self.daemon.process.stdout.readline().startswith("ready "):
+            if first_line(self.daemon.process, ready_s).startswith("ready "):
                 return
             assert "error: the database" in self.daemon.said().splitlines()[-1], self.daemon.said()
             self.kill_daemon()
@@ -190,24 +205,50 @@ def _kill(victims: Sequence[Host], blow: Strike) -> None:
 
 def trial(hosts: Sequence[Host], seed: int, strikes: int) -> list[Found]:
     """Submit all tasks between strikes; what the logs hold when every task has ended on all, and all hold the same."""
+    deadline = time.monotonic() + trial_s
     for blow, (at, documents) in zip(drawn(seed, len(hosts), strikes), lots(seed, len(hosts), strikes), strict=True):
         submit(hosts[at].where, *documents)
         strike(hosts, blow)
     for host in hosts:
-        becomes(partial(_going_on, host.where), set(), expiry_ms / 500)
+        eventually(
+            partial(_all_ended, host.where),
+            lambda: "\n".join(_told(each) for each in hosts),
+            deadline - time.monotonic(),
+        )
     logs: list[Found] = []
 
     def level() -> int:
         logs[:] = [found(host.where) for host in hosts]
         return len({log.totals for log in logs})
 
-    becomes(level, 1)
+    becomes(level, 1, max(patience_s, deadline - time.monotonic()))
     return logs
 
 
 def _going_on(where: Path) -> set[str]:
     told = states(where)
     return {f"t-{number}" for number in range(tasks_count) if told.get(f"t-{number}", "OPEN") == "OPEN"}
+
+
+def _all_ended(where: Path) -> bool:
+    return not _going_on(where)
+
+
+def _told(host: Host) -> str:
+    """What a host's open tasks wait for, and what it says of itself."""
+    open_ones = sorted(_going_on(host.where))
+
+    async def work(node: Node) -> list[str]:
+        found = []
+        for label in open_ones:
+            with suppress(Refused):  # it is not here
+                record = await node.log.task(await node.log.resolve(label))
+                found.append(f"{label} {waits_for(record, now_ms())}")
+        return found
+
+    waiting = on_node(host.where, work)
+    said = (host.where / "node_state.json").read_text()
+    return f"{host.where} lacks {open_ones}: {waiting}\n{said}\n{host.daemon.said()[-2000:] if host.daemon else ''}"
 
 
 # -- what is found afterwards -----------------------------------------------------------------------------------------

@@ -20,7 +20,17 @@ from typing import Any
 
 import trio
 
-from tests.daemons import Daemon, clean_environment, contract, on_node, patience_s, place, stop_all, wattswarm
+from tests.daemons import (
+    Daemon,
+    clean_environment,
+    contract,
+    first_line,
+    on_node,
+    patience_s,
+    place,
+    stop_all,
+    wattswarm,
+)
 from tests.sizes import root
 from wattswarm.home import open_home
 from wattswarm.local_swarm import found
@@ -46,11 +56,10 @@ def runtime(*flags: str, within: Sequence[str] = ()) -> Iterator[str]:
         start_new_session=True,
     )
     try:
-        assert process.stdout is not None
-        yield process.stdout.readline().split()[-1]
+        yield first_line(process, patience_s).split()[-1]
     finally:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=patience_s)
 
 
 def register(places: Sequence[Path], url: str) -> None:

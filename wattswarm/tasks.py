@@ -45,10 +45,11 @@ async def submit(log: Log, document: object) -> tuple[Event, list[str]]:
 
 
 async def halt(log: Log, reference: str, how: str, reason: str) -> Event:
-    """Author a TASK_STOPPED, TASK_SUSPENDED or TASK_KILLED (``how``: stop, suspend, kill)."""
+    """Author a TASK_STOPPED, TASK_SUSPENDED or TASK_KILLED (``how``: stop, suspend, kill) in the epoch that goes on."""
     stream = await log.resolve(reference)
-    record = await log.task(stream)
-    return (await log.author(Draft(halts[how](reason), stream, _state(record).epoch)))[0]
+    state = _state(await log.task(stream))
+    over = state.work.ended_at is not None or (state.continuous and state.decided(state.epoch))
+    return (await log.author(Draft(halts[how](reason), stream, state.epoch + over)))[0]
 
 
 async def report_feedback(log: Log, reference: str, said: TaskFeedbackReported, epoch: int) -> Event:
