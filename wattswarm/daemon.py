@@ -190,7 +190,7 @@ class _Daemon:
 
 def _standing(peer: dict[str, Any]) -> tuple[Any, ...]:
     """What is worth telling of a peer at once; that it is useful can wait."""
-    return peer["node_id"], peer["in_sync"], min(0, peer["score"]), peer.get("own_seq")
+    return peer["node_id"], peer.get("member"), peer["in_sync"], min(0, peer["score"]), peer.get("own_seq")
 
 
 async def _serve(daemon: _Daemon, stop: trio.Event, task_status: trio.TaskStatus[Ready]) -> None:

@@ -47,6 +47,12 @@ def connections(where: Path) -> set[tuple[str, str]]:
     return {(peer["node_id"], peer["address"]) for peer in told}
 
 
+def members_met(where: Path) -> set[str]:
+    """Whom a daemon is connected to and takes for members."""
+    told = json.loads((where / "node_state.json").read_bytes())["peers"]
+    return {peer["node_id"] for peer in told if peer["member"]}
+
+
 def version(where: Path) -> int:
     """The number of the membership version that a node knows."""
 
@@ -191,6 +197,9 @@ def test_who_becomes_a_member_stays_on_the_connections_that_it_read_on(after: St
     of_the_left = {(node_id, address) for node_id, address in after.read_on if node_id != after.lost}
     assert len(of_the_left) == 3
     becomes(lambda: connections(after.eve), of_the_left)
+    ids = {where: node_id_of(where) for where in after.left}
+    for where in after.left:
+        becomes(partial(members_met, where), set(ids.values()) - {ids[where]})
 
 
 def test_a_task_from_before_is_decided_by_three_of_its_own_finalizers(working: Story) -> None:
