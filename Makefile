@@ -9,13 +9,16 @@ FITS := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14
 PYTHON = $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c '$(FITS)' >/dev/null 2>&1 && echo $$p && break; done)
 
+# Two files at a time: most of the time is waited for daemons. `make TESTS=.venv/bin/pytest test` takes one at a time.
+TESTS = $(BIN)/pytest -n 2 --dist loadfile
+
 .PHONY: demo test check bench soak clean
 
 demo: $(STAMP)
 	@$(BIN)/wattswarm demo
 
 test: $(STAMP)
-	$(BIN)/pytest
+	$(TESTS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -23,7 +26,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.sizes
-	$(BIN)/pytest
+	$(TESTS)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench
