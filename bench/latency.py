@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import trio
 
@@ -23,6 +24,7 @@ from wattswarm import tasks
 from wattswarm.config import load
 from wattswarm.node import Node, open_node
 
+T = TypeVar("T")
 nodes = 4
 warm_up = int(os.environ.get("WATTSWARM_BENCH_WARM_UP", "8"))
 alone = int(os.environ.get("WATTSWARM_BENCH_TASKS", "120"))
@@ -78,9 +80,20 @@ async def measure_on(places: list[Path]) -> tuple[list[float], list[float]]:
         return await run(opened, "alone", alone, 1), await run(opened, "together", alone, at_once)
 
 
+@asynccontextmanager
+async def in_a_thread(context: AbstractContextManager[T]) -> AsyncIterator[T]:
+    """A context that waits, and runs loops of its own, entered and left beside this loop."""
+    made = await trio.to_thread.run_sync(context.__enter__)
+    try:
+        yield made
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(context.__exit__, None, None, None)
+
+
 async def measure(_: Path) -> list[Figure]:
     """Four figures, in milliseconds."""
-    with open_swarm(nodes) as swarm:
+    async with in_a_thread(open_swarm(nodes)) as swarm:
         await trio.to_thread.run_sync(meshed, swarm.places)
         one, several = await measure_on(swarm.places)
     found = []
