@@ -78,7 +78,7 @@ def spoken(one: Machine, other: Machine) -> tuple[dict[str, int], int]:
 async def measure(_directory: Path) -> list[Figure]:
     """Four figures: messages and bytes for equal logs; bytes and messages of the frontier where one is missing."""
     log = made()
-    handshake = {"Hello", "Welcome", "PeersGet", "Peers"}
+    handshake = {"Hello", "Welcome", "PeersGet", "Peers", "Ping", "Pong"}
     same, fingerprint_bytes = spoken(machine(0, log), machine(1, log))
     more = [name for name in same if name not in handshake]
     lacking, _ = spoken(machine(0, log[:-1]), machine(1, log))
