@@ -11,8 +11,8 @@ from functools import partial
 from typing import Protocol
 
 from netsim.clock import Timeline
-from netsim.disk import Disk, at_once
-from sel.memory import MemoryTxn
+from netsim.disk import Disk
+from sel.memory import MemoryTxn, at_once
 from wattswarm.kernel import governance
 from wattswarm.kernel.event import Draft, Event
 from wattswarm.kernel.identity import Keypair

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,16 +20,6 @@ from wattswarm.kernel.event import Event
 from wattswarm.kernel.refusal import Refused
 
 T = TypeVar("T")
-
-
-def at_once(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that never waits, as none does on the in-memory store."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    raise AssertionError("nothing waits on the in-memory store")
 
 
 @dataclass(slots=True)
@@ -127,12 +117,13 @@ class _TellingTxn(MemoryTxn):
 
 
 class SimGuard(MemoryGuard):
-    """The author guard. ``foreign``: it was restored or is gone, so nothing is authored until ``renew``."""
+    """The author guard, made at a head after which nothing was said. ``foreign``: it was restored or is gone, so
+    nothing is authored until another takes its place."""
 
-    def __init__(self) -> None:
+    def __init__(self, seq: int = -1, event_id: bytes | None = None) -> None:
         super().__init__()
         self.foreign = False
-        self._end: tuple[int, bytes | None] = (-1, None)
+        self._end = (seq, event_id)
 
     def confirm(self, seq: int, event_id: bytes | None) -> Sequence[Wire]:
         if self.foreign:
@@ -145,11 +136,6 @@ class SimGuard(MemoryGuard):
     def seal(self, base_seq: int, base_id: bytes | None, batch: Sequence[Event]) -> None:
         super().seal(base_seq, base_id, batch)
         self._end = (batch[-1].author_seq, batch[-1].id)
-
-    def renew(self, seq: int, event_id: bytes | None) -> None:
-        """Begin anew at a head of which is known that nothing comes after it."""
-        self.__init__()  # type: ignore[misc]
-        self._end = (seq, event_id)
 
 
 @dataclass(slots=True)

@@ -130,11 +130,10 @@ def swept(scenario: str, seeds: str, jobs: int, nodes: int | None) -> int:
 def replayed(file: Path) -> int:
     """Run again what `run --out` wrote down, and say whether the same happened."""
     recorded = sweeps.read_record(file)
-    outcome = World(recorded.scenario, recorded.seed).run()
-    same = outcome.digest == recorded.digest
-    click.echo(
-        f"the same trace, {outcome.digest}" if same else f"another trace: {outcome.digest}, not {recorded.digest}"
-    )
+    outcome = World(recorded.scenario, recorded.outcome.seed).run()
+    before = recorded.outcome.digest
+    same = outcome.digest == before
+    click.echo(f"the same trace, {before}" if same else f"another trace: {outcome.digest}, not {before}")
     click.echo(outcome.fault or "everything held")
     return 0 if same else 1
 

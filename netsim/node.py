@@ -22,7 +22,7 @@ from net.proto.machine import Machine, Ways
 from net.proto.message import Wire
 from netsim.clock import Timeline
 from netsim.council import Council
-from netsim.disk import Disk, Written, at_once
+from netsim.disk import Disk, Written
 from netsim.network import Network as Wires
 from netsim.outline import answer_of, news_of, stock_of
 from netsim.pilot import ExecutorTerms, Pilot
@@ -30,6 +30,7 @@ from netsim.recovery import Return
 from sel.authoring import Author, Request, author_batch
 from sel.ingest import Knowledge, Taken, take_in
 from sel.log import TaskRecord, task_record
+from sel.memory import at_once
 from sel.rows import Waiting
 from sel.store import Txn
 from wattswarm.kernel.bundle import make_bundle

@@ -8,6 +8,7 @@ from __future__ import annotations
 from net.proto import values as v
 from net.proto.items import Items
 from netsim.disk import SimStore, Written
+from sel.memory import MemoryStore
 from wattswarm.kernel.payloads.judge import DecisionFinalized
 from wattswarm.shared_log import decision_of, known_of, standing_of
 
@@ -44,7 +45,7 @@ def news_of(store: SimStore, written: Written, *, own: bool, asked: bool) -> v.A
     )
 
 
-def answer_of(store: SimStore, question: v.Question) -> object:
+def answer_of(store: MemoryStore, question: v.Question) -> object:
     """What the log says; of bundles it knows nothing."""
     match question:
         case v.Lacking(ids):

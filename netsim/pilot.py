@@ -16,9 +16,9 @@ from typing import Protocol
 from msgspec import Struct
 
 from netsim.clock import Timeline
-from netsim.disk import at_once
 from sel.authoring import ClockBehind, fenced
 from sel.log import TaskRecord
+from sel.memory import at_once
 from wattswarm.kernel import codec
 from wattswarm.kernel.event import Draft, Event
 from wattswarm.kernel.identity import Keypair

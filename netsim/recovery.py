@@ -10,7 +10,8 @@ from typing import Protocol
 
 from net.proto.machine import Machine
 from netsim.clock import Timeline
-from netsim.disk import Disk, at_once
+from netsim.disk import Disk, SimGuard
+from sel.memory import at_once
 from sel.rows import Changes, Fence
 from sel.store import Txn
 from wattswarm.kernel import chain, hlc
@@ -92,5 +93,5 @@ class Return:
 
         at_once(body.disk.store.transact(work))
         body.disk.store.took()
-        body.disk.guard.renew(head.seq, head.id)
+        body.disk.guard = SimGuard(head.seq, head.id)
         body.tell("recovered", f"at {head.seq}")

@@ -125,7 +125,7 @@ def _drawn(plot: Plot, figures: dict[str, Any]) -> bytes:
 
 
 def _rows(run: Recorded) -> list[tuple[str, str]]:
-    figures: dict[str, Any] = run.figures
+    figures: dict[str, Any] = run.outcome.figures
 
     def ms(name: str) -> str:
         found = figures[name]
@@ -135,25 +135,25 @@ def _rows(run: Recorded) -> list[tuple[str, str]]:
     return [
         ("nodes", f"{run.scenario.nodes}, liars: {dict(run.scenario.liars) or 'none'}"),
         ("lines", f"{link.latency_ms[0]} to {link.latency_ms[1]} ms one way, {link.loss:.0%} of packets lost"),
-        ("time", f"{run.virtual_ms / 1000:,.0f} s of virtual time"),
-        ("events", f"{run.events:,} on each node, {run.tasks} tasks"),
+        ("time", f"{run.outcome.virtual_ms / 1000:,.0f} s of virtual time"),
+        ("events", f"{run.outcome.events:,} on each node, {run.outcome.tasks} tasks"),
         ("an event reaches a node in", ms("delivery_ms")),
         ("a decision takes", ms("finality_ms")),
         ("copies of an event that a node gets", f"{figures['copies']}"),
         ("bytes sent a node", f"{figures['bytes_per_node']:,}"),
-        ("trace", run.digest),
+        ("trace", run.outcome.digest),
     ]
 
 
 def write(run: Recorded, page_file: Path) -> list[Path]:
     """Write the page, a PNG of each plot and the numbers beside it; the files that were written."""
-    figures: dict[str, Any] = run.figures
+    figures, fault = run.outcome.figures, run.outcome.fault
     written = [page_file]
     body = [
-        f"<h1>{html.escape(run.scenario.name)}, seed {run.seed}</h1>",
+        f"<h1>{html.escape(run.scenario.name)}, seed {run.outcome.seed}</h1>",
         f"<p>{html.escape(run.scenario.about)}</p>",
-        '<p class="held">Everything held.</p>' if not run.fault else f'<p class="fault">{html.escape(run.fault)}</p>',
-        f"<p>Again: <code>{html.escape(again(run.scenario.name, run.seed))}</code></p>",
+        f'<p class="fault">{html.escape(fault)}</p>' if fault else '<p class="held">Everything held.</p>',
+        f"<p>Again: <code>{html.escape(again(run.scenario.name, run.outcome.seed))}</code></p>",
         "<table>",
         *(f"<tr><td>{name}</td><td>{html.escape(said)}</td></tr>" for name, said in _rows(run)),
         "</table>",
@@ -167,8 +167,8 @@ def write(run: Recorded, page_file: Path) -> list[Path]:
         written.append(file)
         encoded = base64.b64encode(image).decode()
         body.append(f'<h2>{plot.question}</h2><img alt="{plot.name}" src="data:image/png;base64,{encoded}">')
-    if run.last:
-        body.append(f"<h2>The last moments</h2><pre>{html.escape(chr(10).join(run.last[-80:]))}</pre>")
+    if run.outcome.last:
+        body.append(f"<h2>The last moments</h2><pre>{html.escape(chr(10).join(run.outcome.last[-80:]))}</pre>")
     page_file.write_text(page.format(title=html.escape(run.scenario.name), ink=ink, body="\n".join(body)))
     numbers = page_file.with_suffix(".json")
     numbers.write_bytes(msgspec.json.format(msgspec.json.encode(run)))

@@ -54,33 +54,15 @@ def seeds_of(text: str) -> range:
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """A run as a file: what made it, what became of it, and its figures."""
+    """A run as a file: what made it, and what became of it."""
 
     scenario: Scenario
-    seed: int
-    fault: str
-    digest: str
-    virtual_ms: int
-    events: int
-    tasks: int
-    figures: dict[str, object]
-    last: list[str]
+    outcome: Outcome
 
 
 def record(scenario: Scenario, outcome: Outcome, path: Path) -> None:
     """Write a run down."""
-    said = Recorded(
-        scenario,
-        outcome.seed,
-        outcome.fault,
-        outcome.digest,
-        outcome.virtual_ms,
-        outcome.events,
-        outcome.tasks,
-        outcome.figures,
-        outcome.last,
-    )
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(said)))
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(Recorded(scenario, outcome))))
 
 
 def read_record(path: Path) -> Recorded:

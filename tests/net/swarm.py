@@ -19,11 +19,11 @@ from net.proto.items import Items
 from net.proto.machine import Machine, Ways
 from net.proto.meeting import Memory
 from net.proto.message import Standing, Total
+from netsim.outline import answer_of
 from sel.ingest import Knowledge, Taken, take_in
-from sel.memory import MemoryStore
+from sel.memory import MemoryStore, at_once
 from sel.rows import Duplicate, NotAdmitted, Stored, Void, Waiting
 from sel.store import Txn
-from tests.sel.stores import run
 from wattswarm.kernel import limits
 from wattswarm.kernel.certificate import Certificate, ForkCertificate, parse_certificate
 from wattswarm.kernel.event import Event, checked
@@ -110,7 +110,7 @@ class Node:
         async def work(txn: Txn) -> Taken:
             return await take_in(txn, self.knowledge, events, certificates, self.swarm.now_ms)
 
-        taken = run(self.store.transact(work))
+        taken = at_once(self.store.transact(work))
         live, counted = self._outline()
         heads = self._heads()
         news = v.Appended(
@@ -159,20 +159,7 @@ class Node:
 
     def answer(self, question: v.Question) -> object:
         """What the log says."""
-        store = self.store
-        match question:
-            case v.Lacking(ids):
-                return [one for one in ids if one not in store.number]
-            case v.EventsOf(ids):
-                return [tuple(store.events[store.number[one] - 1].wire) for one in ids if one in store.number]
-            case v.Span(author, first, last, most):
-                row = store.chain_rows.get(author)
-                end = min(last, first + most - 1, row.head.seq if row is not None else -1)
-                found = (store.places[author, seq] for seq in range(first, end + 1))
-                return [tuple(store.events[store.number[one] - 1].wire) for one in found]
-            case v.CertificatesOf(ids):
-                return [store.certificates[one].wire() for one in ids if one in store.certificates]
-        return None
+        return None if isinstance(question, v.BundleOf) else answer_of(self.store, question)
 
 
 def _known(event: Event) -> v.Known:

@@ -65,8 +65,8 @@ def test_a_run_is_written_down_and_run_again(tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     record(short, outcome, file)
     read = read_record(file)
-    assert (read.scenario, read.seed, read.digest) == (short, 5, outcome.digest)
-    assert World(read.scenario, read.seed).run().digest == outcome.digest
+    assert (read.scenario, read.outcome.seed, read.outcome.digest) == (short, 5, outcome.digest)
+    assert World(read.scenario, read.outcome.seed).run().digest == outcome.digest
 
 
 def test_a_record_that_is_none_is_refused(tmp_path: Path) -> None:

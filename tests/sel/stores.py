@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import asyncpg
 import trio
@@ -26,16 +26,6 @@ from wattswarm.kernel.verdict import Verdict
 
 T = TypeVar("T")
 _schemas = count()
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that never waits, as on the in-memory store: no event loop, no time."""
-    try:
-        work.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    raise AssertionError("nothing waits on the in-memory store")
 
 
 def memory_subject(network: Network, now_ms: int) -> Subject:

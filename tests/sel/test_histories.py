@@ -10,9 +10,9 @@ from collections import Counter
 
 import pytest
 
-from sel.memory import MemoryTxn
+from sel.memory import MemoryTxn, at_once
 from sel.rows import Changes, NotAdmitted
-from tests.sel.stores import memory_subject, run
+from tests.sel.stores import memory_subject
 from tests.strategies import arrivals, seeded_history
 from wattswarm.kernel.event import Event
 from wattswarm.kernel.membership import Network
@@ -113,12 +113,12 @@ class Tally:
         for batch in arrivals(history, seed):
             log.now_ms = max(log.now_ms, batch.now_ms)
             events = [item for item in batch.items if isinstance(item, Event)]
-            taken = run(log.take_quietly(*batch.items))
+            taken = at_once(log.take_quietly(*batch.items))
             for said in events:
                 outcome = taken.outcomes[said.id]
                 reason = f" {outcome.reason}" if isinstance(outcome, NotAdmitted) else ""
                 self.outcomes[type(outcome).__name__ + reason] += 1
-        contents = run(log.contents())
+        contents = at_once(log.contents())
         self.statuses.update(row.facts.status for row in contents.streams.values() if row.facts is not None)
         self.reasons.update(verdict.reason for _, verdict in contents.verdicts.values())
         self.certificates.update(certificate.kind for certificate in contents.certificates.values())

@@ -20,10 +20,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sel.audit import verify
+from sel.memory import at_once
 from sel.replay import replay
 from tests.cast import fork_of, keys_of, names
 from tests.conformance import Contents, Item, Subject, assert_consistent
-from tests.sel.stores import fresh_database, memory_subject, postgres_subject, run
+from tests.sel.stores import fresh_database, memory_subject, postgres_subject
 from tests.strategies import Batch, arrivals, histories
 from tests.teller import History
 from wattswarm.kernel import governance
@@ -151,10 +152,10 @@ def test_same_set_same_state_in_memory(history: History, seeds: list[int]) -> No
     for log, seed in zip(logs, seeds, strict=True):
         decisions = Decisions()
         for batch in arrivals(history, seed):
-            run(take(log, batch))
-            decisions.look(run(log.contents()))
-    run(exchange(logs))
-    contents = [run(log.contents()) for log in logs]
+            at_once(take(log, batch))
+            decisions.look(at_once(log.contents()))
+    at_once(exchange(logs))
+    contents = [at_once(log.contents()) for log in logs]
     assert_same(contents)
     for held in contents:
         assert_consistent(held, Network.of(history.world.genesis), history.end_ms)
@@ -185,14 +186,14 @@ def test_a_decision_outlives_forks_of_everybody(history: History, seed: int) -> 
     """Creator, proposer, verifiers, finalizers: all of them fork their chains from the very beginning."""
     log, decisions = blank(history), Decisions()
     for batch in arrivals(history, seed):
-        run(take(log, batch))
-    decisions.look(run(log.contents()))
+        at_once(take(log, batch))
+    decisions.look(at_once(log.contents()))
     for _ in names:  # an event that becomes void may still bring a version, and with it an author who waited for it
-        firsts = [said for said in run(log.contents()).live() if said.author_seq == 0]
+        firsts = [said for said in at_once(log.contents()).live() if said.author_seq == 0]
         for said in sorted(firsts, key=lambda said: sha256(said.id)):
-            run(take(log, Batch([fork_of(said, rival_of(said))], history.end_ms, False)))
-            decisions.look(run(log.contents()))
-    after = run(log.check())
+            at_once(take(log, Batch([fork_of(said, rival_of(said))], history.end_ms, False)))
+            decisions.look(at_once(log.contents()))
+    after = at_once(log.check())
     assert after.live() == []
     decided = {certificate.stream for certificate in after.certificates.values() if certificate.kind == "decision"}
     assert {row.stream for row in after.streams.values() if row.facts is not None} == decided
@@ -203,8 +204,8 @@ def test_a_decision_outlives_forks_of_everybody(history: History, seed: int) -> 
 def test_a_state_that_is_stored_after_every_event_is_the_same(history: History) -> None:
     """What is kept of a fold between two events is all that counts."""
     log = blank(history)
-    run(take(log, Batch(history.items, history.end_ms, False)))
-    contents, network = run(log.contents()), log.knowledge.network
+    at_once(take(log, Batch(history.items, history.end_ms, False)))
+    contents, network = at_once(log.contents()), log.knowledge.network
     streams: dict[bytes, list[Event]] = defaultdict(list)
     for said in sorted(contents.live(), key=lambda said: said.sort_key):
         streams[said.stream].append(said)
@@ -236,21 +237,21 @@ def test_what_a_node_authors_is_the_same_to_those_who_hear_it(history: History, 
         now, items = items[: (size := source.randint(1, 9))], items[size:]
         speaker.now_ms = max([speaker.now_ms, *(item.created_at for item in now if isinstance(item, Event))])
         own = [item for item in now if isinstance(item, Event) and item.author == me.node_id]
-        run(take(speaker, Batch([item for item in now if item not in own], 0, source.random() < 0.2)))
+        at_once(take(speaker, Batch([item for item in now if item not in own], 0, source.random() < 0.2)))
         drafts = [Draft(said.payload, said.task, said.epoch) for said in own if said.payload is not None]
         cuts = sorted({0, len(drafts), *(source.randint(0, len(drafts)) for _ in range(3))})
         with suppress(Refused):
-            run(speaker.author(me, *(drafts[first:last] for first, last in pairwise(cuts))))
+            at_once(speaker.author(me, *(drafts[first:last] for first, last in pairwise(cuts))))
     speaker.now_ms = history.end_ms
-    run(take(speaker, Batch((), history.end_ms, False)))
-    said = run(speaker.check())
+    at_once(take(speaker, Batch((), history.end_ms, False)))
+    said = at_once(speaker.check())
     hearer = blank(history)
     heard: list[Item] = [*said.events, *(entry.event for entry in said.parked), *said.certificates.values()]
     source.shuffle(heard)
     while heard:
         some_of_it = [heard.pop() for _ in range(min(len(heard), source.randint(1, 9)))]
-        run(take(hearer, Batch(some_of_it, history.end_ms, False)))
-    run(exchange([speaker, hearer]))
-    mine, theirs = meaning(run(speaker.check())), meaning(run(hearer.check()))
+        at_once(take(hearer, Batch(some_of_it, history.end_ms, False)))
+    at_once(exchange([speaker, hearer]))
+    mine, theirs = meaning(at_once(speaker.check())), meaning(at_once(hearer.check()))
     del mine["parked certificates"], theirs["parked certificates"]
     assert mine == theirs
