@@ -221,8 +221,9 @@ def _newer(seen: relations.Orders, now: relations.Orders) -> Iterator[Ordered | 
 
 
 async def _keep_discovered(state_dir: Path, driver: Driver) -> None:
-    """Keep whom this node found: soon if somebody is new, else now and then, and at the end."""
+    """Keep whom this node found: soon if somebody is new or has gone, else now and then, and at the end."""
     kept: Sequence[discovered.Discovered] = ()
+    looked: set[discovered.Discovered] = set()
     kept_ms = 0
 
     def found() -> list[discovered.Discovered]:
@@ -231,7 +232,9 @@ async def _keep_discovered(state_dir: Path, driver: Driver) -> None:
     try:
         while True:
             now = found()
-            if _who(now) != _who(kept) or (now and now_ms() - kept_ms >= keep_seen_ms):
+            gone = looked.intersection(now).difference(kept)  # who is there was seen later with each look
+            looked = set(now)
+            if gone or _who(now) != _who(kept) or (now and now_ms() - kept_ms >= keep_seen_ms):
                 await trio.to_thread.run_sync(_keep, state_dir, now)
                 kept, kept_ms = now, now_ms()
             await trio.sleep(keep_look_s)

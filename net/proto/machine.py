@@ -93,7 +93,7 @@ class Machine:
         self.exchange = Exchange(self, stock)
         ear = Ear(me.network_id, me.keys.node_id, ways.is_member, now_ms)
         book = PeerBook(me.keys.node_id, self.conduct, draw)
-        self.meeting = Meeting(self, book, self.conduct, ear, ways.announcer, ways.memory)
+        self.meeting = Meeting(self, book, self.conduct, ear, ways.announcer, ways.memory, draw)
         self.meeting.bootstrap(ways.bootstrap)
         self._observers = ways.observers
         self._is_member = ways.is_member
@@ -342,6 +342,7 @@ class Machine:
     def _look_who_is_a_member(self) -> None:
         """A membership version came: who is connected may belong to the network now, and may say so."""
         self._stirred = True
+        self.meeting.members_changed(self._now_ms)
         for peer in list(self.peers.values()):
             if peer.taken is None or peer.taken.member or not self._is_member(peer.taken.node_id):
                 continue
