@@ -221,7 +221,7 @@ class Exchange:
         if not peer.budget.take("rounds", 1, now_ms):
             return
         peer.served_ms = now_ms
-        entries = [(author, seq, head) for author, (seq, head) in sorted(self.chains.items())]
+        entries = [(author, seq, head[: m.prefix_bytes]) for author, (seq, head) in sorted(self.chains.items())]
         pages = portions(entries, m.frontier_entries_max) or [()]
         for number, page in enumerate(pages, 1):
             self.hands.send(peer, m.Frontier(tuple(page), number < len(pages)))

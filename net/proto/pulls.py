@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from net.proto.message import prefix_bytes
 from net.proto.values import Head, Link
 from wattswarm.kernel.limits import backfill_batch_events
 
@@ -57,19 +58,20 @@ class Pulls:
             del self._taken[author]
 
     def told(self, link: Link, entries: Iterable[tuple[bytes, int, bytes]]) -> None:
-        """The peer's frontier, or a part of it: (author, seq, id of the event there)."""
+        """The peer's frontier, or a part of it: (author, seq, first bytes of the id there)."""
         peer = self._peers[link]
-        for author, seq, head in entries:
+        for author, seq, prefix in entries:
+            self.missing(link, author, seq)
             here = self.chains.get(author)
-            if here is None or here[0] < seq:
-                if len(peer.waiting) < authors_waiting_max or author in peer.waiting:
-                    peer.waiting[author] = max(seq, peer.waiting.get(author, -1))
-            elif here[0] == seq and here[1] != head:
+            if here is not None and here[0] == seq and here[1][:prefix_bytes] != prefix:
                 peer.differs = True
 
     def missing(self, link: Link, author: bytes, seq: int) -> None:
-        """An event of the peer's came whose predecessors, up to ``seq``, are not here."""
-        self.told(link, ((author, seq, b""),))
+        """The peer holds the author's chain up to ``seq``: what of it is not here is asked for."""
+        peer, here = self._peers[link], self.chains.get(author)
+        room = len(peer.waiting) < authors_waiting_max or author in peer.waiting
+        if room and (here is None or here[0] < seq):
+            peer.waiting[author] = max(seq, peer.waiting.get(author, -1))
 
     def next(self, link: Link, now_ms: int) -> list[Wanted]:
         """What to ask the peer for now. Each is under way until ``came``, ``failed`` or its time is up."""
