@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from net.proto.peers import places_max
-from net.proto.places import Known
+from net.proto.peers import Known, places_max
 from tests.net.proto.books import book, connect, minute, node, now, place
 from wattswarm import discovered
 

@@ -6,7 +6,6 @@ here was checked for its form, and its sender is known.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from net.proto import frame
@@ -18,7 +17,6 @@ from net.proto.items import Items
 from net.proto.peer import Peer
 from net.proto.pulls import Pulls
 from net.proto.reconcile import Found, Sessions
-from net.proto.rhythm import soonest
 from net.proto.serving import Serving
 from net.proto.values import (
     Appended,
@@ -56,7 +54,6 @@ class Exchange:
         }
         self.chains: dict[bytes, Head] = dict(stock.chains)
         self.standing = stock.standing
-        self._settle_ms: int | None = None
         self.gossip = Gossip()
         self.pulls = Pulls(self.chains)
         self.sessions = Sessions(self.sets)
@@ -123,20 +120,16 @@ class Exchange:
 
     def _spread(self, news: Appended, now_ms: int) -> None:
         wires = {event.id: event for event in news.events}
-        alike: dict[tuple[bytes, ...], list[Link]] = defaultdict(list)
-        for link, ids in self.gossip.spread(wires, now_ms, own=news.own, repaired=news.repaired).items():
-            alike[tuple(ids)].append(link)
-        for pushed, links in alike.items():
+        pushes = self.gossip.spread(wires, now_ms, own=news.own, repaired=news.repaired)
+        for link, ids in pushes.items():
             for lane, urgent in ((m.FINALITY, True), (m.EVENTS, False)):
-                for events in frame.packed(wires[one].wire for one in pushed if wires[one].urgent == urgent):
-                    message = m.Events(tuple(events))
-                    for link in links:
-                        self.hands.send(self.hands.peers[link], message, lane=lane, dropping=True)
+                pushed = (wires[one].wire for one in ids if wires[one].urgent == urgent)
+                for events in frame.packed(pushed):
+                    self.hands.send(self.hands.peers[link], m.Events(tuple(events)), lane=lane, dropping=True)
         alone = tuple(one.id for one in news.certificates if one.ruling or not one.carried)
-        if alone:
-            for peer in self.hands.peers.values():
-                if peer.taken is not None:
-                    self.certificates.announce(peer, alone)
+        for peer in self.hands.peers.values():
+            if peer.taken is not None:
+                self.certificates.announce(peer, alone)
 
     def _members(self) -> Iterable[Peer]:
         return [peer for peer in self.hands.peers.values() if peer.taken is not None and not peer.reads_only]
@@ -207,6 +200,14 @@ class Exchange:
 
         self.hands.ask_for(peer, Lacking(unknown), then)
 
+    def on_prune(self, peer: Peer, _said: m.Prune, _now_ms: int) -> None:
+        """The other end gets these events on a better way."""
+        self.gossip.make_lazy(peer.link)
+
+    def on_graft(self, peer: Peer, _said: m.Graft, _now_ms: int) -> None:
+        """The other end wants to be pushed to."""
+        self.gossip.make_eager(peer.link)
+
     # -- ranges -----------------------------------------------------------------------------------------------------
 
     def _pull(self, peer: Peer) -> None:
@@ -247,7 +248,6 @@ class Exchange:
             peer.frontier, peer.stage = "unasked", "settling"
             if peer.dialled:
                 peer.settle_ms = now_ms + settle_ms
-                self._settle_ms = soonest(self._settle_ms, peer.settle_ms)
 
     def _pump_all(self, now_ms: int) -> None:
         """Whose chain was asked of somebody, and is not any more, may be asked of others that said they have it."""
@@ -367,20 +367,18 @@ class Exchange:
         self._late(now_ms)
         for link in self.sessions.silent(now_ms):
             self.hands.peers[link].stage = "level"
-        if self._settle_ms is None or now_ms < self._settle_ms:
-            return
         for peer in self._members():
             if peer.settle_ms is not None and peer.settle_ms <= now_ms:
                 busy = now_ms < peer.served_ms + settle_ms
                 peer.settle_ms = now_ms + settle_ms if busy else None
                 if not busy:
                     self._compare(peer, events_set, now_ms)
-        self._settle_ms = soonest(*(peer.settle_ms for peer in self._members()))
 
     def _late(self, now_ms: int) -> None:
         """Ranges that did not come: asked of others, and a promise not kept, but seldom: its database may be away."""
         late = self.pulls.late(now_ms)
-        for link, _ in late:
+        for link, author in late:
+            self.pulls.failed(link, author)
             peer = self.hands.peers.get(link)
             if peer is None:
                 continue
@@ -394,4 +392,5 @@ class Exchange:
 
     def next_ms(self) -> int | None:
         """When ``due`` has something, at the earliest."""
-        return soonest(self.gossip.next_ms(), self.pulls.next_ms(), self._settle_ms)
+        times = [self.gossip.next_ms(), self.pulls.next_ms(), *(peer.settle_ms for peer in self._members())]
+        return min((at for at in times if at is not None), default=None)

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from net.proto.message import prefix_bytes
-from net.proto.rhythm import soonest
 from net.proto.values import Head, Link
 from wattswarm.kernel.limits import backfill_batch_events
 
@@ -47,7 +46,6 @@ class Pulls:
         self.chains = chains
         self._peers: dict[Link, _Peer] = {}
         self._taken: dict[bytes, Link] = {}
-        self._late_ms: int | None = None
 
     def joined(self, link: Link) -> None:
         """A peer that may be asked."""
@@ -91,7 +89,6 @@ class Pulls:
                 continue
             wanted = Wanted(author, first, min(last, first + backfill_batch_events - 1))
             peer.under_way[author] = (wanted, now_ms + range_patience_ms)
-            self._late_ms = soonest(self._late_ms, now_ms + range_patience_ms)
             self._taken[author] = link
             found.append(wanted)
         return found
@@ -129,23 +126,18 @@ class Pulls:
             del self._taken[author]
 
     def late(self, now_ms: int) -> list[tuple[Link, bytes]]:
-        """Ranges that did not come in time: told once, and over then."""
-        if self._late_ms is None or now_ms < self._late_ms:
-            return []
-        under_way = [
-            (link, author, due_ms)
+        """Ranges that did not come in time."""
+        return [
+            (link, author)
             for link, peer in self._peers.items()
             for author, (_, due_ms) in peer.under_way.items()
+            if due_ms <= now_ms
         ]
-        late = [(link, author) for link, author, due_ms in under_way if due_ms <= now_ms]
-        for link, author in late:
-            self.failed(link, author)
-        self._late_ms = soonest(*(due_ms for _, _, due_ms in under_way if due_ms > now_ms))
-        return late
 
     def next_ms(self) -> int | None:
-        """When a range may be late, at the earliest."""
-        return self._late_ms
+        """When the next range is late."""
+        dues = [due_ms for peer in self._peers.values() for _, due_ms in peer.under_way.values()]
+        return min(dues, default=None)
 
     def idle(self, link: Link) -> bool:
         """Whether nothing is to be asked of the peer any more."""
