@@ -349,9 +349,11 @@ class Machine:
     def _due(self) -> None:
         """What the clock brought, or a change among the peers; and when to look again."""
         now_ms = self._now_ms
-        if self._stirred or self._next_ms() <= now_ms:
+        next_ms = self._next_ms()
+        if self._stirred or next_ms <= now_ms:
             self._perform_due(now_ms)
-        wake_ms = max(now_ms + 1, self._next_ms())
+            next_ms = self._next_ms()
+        wake_ms = max(now_ms + 1, next_ms)
         if self._wake_ms is None or wake_ms < self._wake_ms:
             self._wake_ms = wake_ms
             self._out.append(Wake(wake_ms))
