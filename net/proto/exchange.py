@@ -18,6 +18,7 @@ from net.proto.peer import Peer
 from net.proto.pulls import Pulls
 from net.proto.reconcile import Found, Sessions
 from net.proto.serving import Serving
+from net.proto.settling import Settling
 from net.proto.values import (
     Appended,
     Fate,
@@ -33,7 +34,6 @@ from net.proto.values import (
 )
 from wattswarm.kernel.codec import sha256
 
-settle_ms = 300
 untold_max = 4_096
 ingest_events_max = 8_192
 promises_a_fault = 100
@@ -60,6 +60,7 @@ class Exchange:
         self.serving = Serving(hands, self.gossip.make_eager)
         self.certificates = Certificates(hands, self.sets, self._certified)
         self._under_way = 0
+        self._settling = Settling()
 
     # -- links ------------------------------------------------------------------------------------------------------
 
@@ -96,6 +97,7 @@ class Exchange:
         broken = self.gossip.left(link, now_ms)
         self.pulls.left(link)
         self.sessions.left(link)
+        self._settling.left(link)
         self._pump_all(now_ms)
         return -(-broken // promises_a_fault)
 
@@ -127,7 +129,7 @@ class Exchange:
                 for events in frame.packed(pushed):
                     self.hands.send(self.hands.peers[link], m.Events(tuple(events)), lane=lane, dropping=True)
         alone = tuple(one.id for one in news.certificates if one.ruling or not one.carried)
-        for peer in self.hands.peers.values():
+        for peer in self.hands.peers.values() if alone else ():
             if peer.taken is not None:
                 self.certificates.announce(peer, alone)
 
@@ -247,7 +249,7 @@ class Exchange:
         if peer.frontier == "told" and self.pulls.idle(peer.link):
             peer.frontier, peer.stage = "unasked", "settling"
             if peer.dialled:
-                peer.settle_ms = now_ms + settle_ms
+                self._settling.begin(peer.link, now_ms)
 
     def _pump_all(self, now_ms: int) -> None:
         """Whose chain was asked of somebody, and is not any more, may be asked of others that said they have it."""
@@ -367,12 +369,8 @@ class Exchange:
         self._late(now_ms)
         for link in self.sessions.silent(now_ms):
             self.hands.peers[link].stage = "level"
-        for peer in self._members():
-            if peer.settle_ms is not None and peer.settle_ms <= now_ms:
-                busy = now_ms < peer.served_ms + settle_ms
-                peer.settle_ms = now_ms + settle_ms if busy else None
-                if not busy:
-                    self._compare(peer, events_set, now_ms)
+        for peer in self._settling.due(self.hands.peers, now_ms):
+            self._compare(peer, events_set, now_ms)
 
     def _late(self, now_ms: int) -> None:
         """Ranges that did not come: asked of others, and a promise not kept, but seldom: its database may be away."""
@@ -392,5 +390,5 @@ class Exchange:
 
     def next_ms(self) -> int | None:
         """When ``due`` has something, at the earliest."""
-        times = [self.gossip.next_ms(), self.pulls.next_ms(), *(peer.settle_ms for peer in self._members())]
+        times = (self.gossip.next_ms(), self.pulls.next_ms(), self.sessions.next_ms(), self._settling.next_ms())
         return min((at for at in times if at is not None), default=None)

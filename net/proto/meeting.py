@@ -184,5 +184,12 @@ class Meeting:
     def next_ms(self, now_ms: int) -> int | None:
         """When ``due`` has something, at the earliest."""
         announce_ms = None if self._announcer is None else self._announcer.next_ms(now_ms)
-        times = [self.book.next_ms(now_ms), announce_ms, self.friends.next_ms(), self._ask_ms]
+        times = [self.book.next_ms(now_ms), announce_ms, self.friends.next_ms(), self._clock_ms(), self._ask_ms]
         return min((at for at in times if at is not None), default=None)
+
+    def _clock_ms(self) -> int | None:
+        """When a clock may be asked again; None: there is no need to, or nobody to ask."""
+        if not self.clocks.off_ms:
+            return None
+        opened = [peer.opened_ms for peer in self._hands.peers.values() if peer.taken and peer.taken.member]
+        return max(self._clock_again_ms, min(opened) + clock_off_again_ms) if opened else None

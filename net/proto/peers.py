@@ -1,7 +1,7 @@
 """The book of places where nodes may be reached, and the choice of whom to dial, keep and let go (docs/network.md §2).
 
 Every small network is a full mesh: up to 12 links. Where more nodes are known, a node that has fewer than 4 links dials
-up to 6, and keeps at most 12, two of them its own dials, so that those who call cannot choose all its neighbours.
+up to 6, and keeps at most 8, two of them its own dials, so that those who call cannot choose all its neighbours.
 Friends come on top: dialled first, never let go. Observers, who called and are no members, take no part in this.
 
 Addresses come from people, from the local network, from nodes about themselves and about others, and are worth less
@@ -31,7 +31,7 @@ from wattswarm.kernel.refusal import Refused
 mesh_full = 12
 mesh_low = 4
 mesh_target = 6
-mesh_max = 12
+mesh_max = 8
 own_dials_min = 2
 dials_at_once_max = 8
 dial_ms_max = 30_000
@@ -330,16 +330,18 @@ class PeerBook:
     def lacking(self) -> int:
         """How many links to dial for, those under way included."""
         mesh = [up for up in self._up.values() if up.takes_part]
+        wanted = mesh_full if self._is_small() else mesh_target if len(mesh) < mesh_low else 0
+        return max(wanted - len(mesh), own_dials_min - sum(up.dialled for up in mesh))
+
+    def _is_small(self) -> bool:
+        """Whether so few nodes are known that all are linked. Who is here to read only does not count."""
         known = {place.node_id for place in self._places.values()} | self._up.keys()
-        if len(known - {None}) <= mesh_full:
-            lacking = mesh_full - len(mesh)
-        else:
-            lacking = mesh_target - len(mesh) if len(mesh) < mesh_low else 0
-        return max(lacking, own_dials_min - sum(up.dialled for up in mesh))
+        readers = {node_id for node_id, up in self._up.items() if not up.takes_part}
+        return len(known - readers - {None}) <= mesh_full
 
     def surplus(self) -> list[bytes]:
-        """Nodes to let go, at random: what is above 12 links, never a friend, nor one of the last two we dialled."""
-        if len(self._up) <= mesh_max:
+        """Nodes to let go, at random: above 8 links where not all are linked, no friend, nor the last two we dialled."""
+        if len(self._up) <= mesh_max or self._is_small():
             return []
         mesh = {node_id: up for node_id, up in self._up.items() if up.takes_part}
         callers = [node_id for node_id, up in mesh.items() if not up.dialled and node_id not in self._friends]

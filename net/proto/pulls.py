@@ -46,6 +46,7 @@ class Pulls:
         self.chains = chains
         self._peers: dict[Link, _Peer] = {}
         self._taken: dict[bytes, Link] = {}
+        self._late_ms = 0
 
     def joined(self, link: Link) -> None:
         """A peer that may be asked."""
@@ -88,7 +89,9 @@ class Pulls:
                 del peer.waiting[author]
                 continue
             wanted = Wanted(author, first, min(last, first + backfill_batch_events - 1))
-            peer.under_way[author] = (wanted, now_ms + range_patience_ms)
+            late_ms = now_ms + range_patience_ms
+            self._late_ms = min(self._late_ms, late_ms) if self._taken else late_ms
+            peer.under_way[author] = (wanted, late_ms)
             self._taken[author] = link
             found.append(wanted)
         return found
@@ -127,6 +130,10 @@ class Pulls:
 
     def late(self, now_ms: int) -> list[tuple[Link, bytes]]:
         """Ranges that did not come in time."""
+        if not self._taken or now_ms < self._late_ms:
+            return []
+        waits = [due_ms for peer in self._peers.values() for _, due_ms in peer.under_way.values() if due_ms > now_ms]
+        self._late_ms = min(waits, default=now_ms + range_patience_ms)
         return [
             (link, author)
             for link, peer in self._peers.items()
@@ -135,9 +142,8 @@ class Pulls:
         ]
 
     def next_ms(self) -> int | None:
-        """When the next range is late."""
-        dues = [due_ms for peer in self._peers.values() for _, due_ms in peer.under_way.values()]
-        return min(dues, default=None)
+        """When the next range is late, or one that has come meanwhile would be."""
+        return self._late_ms if self._taken else None
 
     def idle(self, link: Link) -> bool:
         """Whether nothing is to be asked of the peer any more."""

@@ -23,6 +23,7 @@ from wattswarm.kernel.limits import clock_skew_tolerance_ms
 
 def test_who_is_let_go_because_there_are_too_many_rests_before_it_dials_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "mesh_max", 4)
+    monkeypatch.setattr(peers, "mesh_full", 4)
     _, swarm = swarm_of(6)
     hub, *others = swarm.nodes
     for other in others:
