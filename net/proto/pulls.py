@@ -1,8 +1,10 @@
 """Which ranges of whose chains are asked of whom, until this node has what its peers said they have.
 
 A frontier says how far a peer holds each author's chain without a gap. What is missing here is asked for in ranges,
-ascending; one range of an author is under way at a time, whoever is asked, and four of a peer. A connection that
-breaks loses nothing: what came is stored, and the next frontier says the rest (docs/network.md §4, §5).
+ascending; one range of an author is under way at a time, whoever is asked, and four of a peer on the wire: the next are
+asked for while what came is stored. Each range is its author's share of what is missing, so that all chains grow
+together and what belongs together comes together. A connection that breaks loses nothing: what came is stored, and the
+next frontier says the rest (docs/network.md §4, §5).
 
 Knows numbers, not events: what a range brought is judged by whoever stores it.
 """
@@ -18,6 +20,8 @@ from wattswarm.kernel.limits import backfill_batch_events
 
 ranges_a_peer_max = 4
 range_patience_ms = 10_000
+round_events = 3_072
+range_events_min, range_events_max = 16, backfill_batch_events
 authors_waiting_max = 4_096
 
 
@@ -32,8 +36,10 @@ class Wanted:
 
 @dataclass(slots=True)
 class _Peer:
+    """``under_way``: what was asked for, and when it is late; None: it came, and is being stored."""
+
     waiting: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
-    under_way: dict[bytes, tuple[Wanted, int]] = field(default_factory=dict)
+    under_way: dict[bytes, tuple[Wanted, int | None]] = field(default_factory=dict)
     broken: set[bytes] = field(default_factory=set)
     differs: bool = False
 
@@ -74,21 +80,33 @@ class Pulls:
     def next(self, link: Link, now_ms: int) -> list[Wanted]:
         """What to ask the peer for now. Each is under way until ``came``, ``failed`` or its time is up."""
         peer = self._peers[link]
+        room = ranges_a_peer_max - sum(due_ms is not None for _, due_ms in peer.under_way.values())
+        missing = self._missing(peer) if room > 0 else {}
+        total = sum(last - first + 1 for first, last in missing.values())
         found: list[Wanted] = []
-        for author, last in list(peer.waiting.items()):
-            if len(peer.under_way) >= ranges_a_peer_max:
+        for author, (first, last) in missing.items():
+            if len(found) == room:
                 break
             if author in self._taken or (author in peer.broken and self._others_have(author)):
                 continue
-            here = self.chains.get(author)
-            first = 0 if here is None else here[0] + 1
-            if first > last:
-                del peer.waiting[author]
-                continue
-            wanted = Wanted(author, first, min(last, first + backfill_batch_events - 1))
+            share = (last - first + 1) * round_events // total
+            wanted = Wanted(author, first, min(last, first + max(range_events_min, min(share, range_events_max)) - 1))
             peer.under_way[author] = (wanted, now_ms + range_patience_ms)
+            peer.waiting.move_to_end(author)
             self._taken[author] = link
             found.append(wanted)
+        return found
+
+    def _missing(self, peer: _Peer) -> dict[bytes, tuple[int, int]]:
+        """The first and last seq of what the peer has of each chain beyond this node's; who has no more is let off."""
+        found: dict[bytes, tuple[int, int]] = {}
+        for author, last in list(peer.waiting.items()):
+            here = self.chains.get(author)
+            first = 0 if here is None else here[0] + 1
+            if first <= last:
+                found[author] = first, last
+            elif author not in self._taken:
+                del peer.waiting[author]
         return found
 
     def _others_have(self, author: bytes) -> bool:
@@ -96,10 +114,15 @@ class Pulls:
         return any(author in peer.waiting and author not in peer.broken for peer in self._peers.values())
 
     def under_way(self, link: Link, author: bytes) -> Wanted | None:
-        """What was asked of the peer about this author, if anything is."""
+        """What the peer still has to send of what it was asked about this author, if anything is."""
         peer = self._peers.get(link)
         found = peer.under_way.get(author) if peer is not None else None
-        return found[0] if found is not None else None
+        return found[0] if found is not None and found[1] is not None else None
+
+    def arrived(self, link: Link, author: bytes) -> None:
+        """All of what was asked for has come, and is being stored."""
+        peer = self._peers[link]
+        peer.under_way[author] = (peer.under_way[author][0], None)
 
     def came(self, link: Link, author: bytes) -> None:
         """What was asked about the author is stored as far as it came."""
@@ -129,13 +152,13 @@ class Pulls:
             (link, author)
             for link, peer in self._peers.items()
             for author, (_, due_ms) in peer.under_way.items()
-            if due_ms <= now_ms
+            if due_ms is not None and due_ms <= now_ms
         ]
 
     def next_ms(self) -> int | None:
         """When the next range is late."""
-        dues = [due_ms for peer in self._peers.values() for _, due_ms in peer.under_way.values()]
-        return min(dues, default=None)
+        dues = (due_ms for peer in self._peers.values() for _, due_ms in peer.under_way.values())
+        return min((due_ms for due_ms in dues if due_ms is not None), default=None)
 
     def idle(self, link: Link) -> bool:
         """Whether nothing is to be asked of the peer any more."""
