@@ -109,10 +109,13 @@ async def bad_signatures(
 
 
 class Checker:
-    """Checks signatures for a node: on threads, and while many come in a helper process. Made by ``open_checker``."""
+    """Checks signatures for a node: on threads, and while many come in a helper process. Made by ``open_checker``.
+
+    ``helper``: that process, while there is one.
+    """
 
     def __init__(self) -> None:
-        self._helper: Verifier | None = None
+        self.helper: Verifier | None = None
         self._turn = trio.Lock()
         self._wanted = trio.Event()
         self._lost = trio.Event()
@@ -125,17 +128,17 @@ class Checker:
         if len(claims) >= many_claims:
             self._wanted.set()
         async with self._turn:
-            if self._helper is not None:
+            if self.helper is not None:
                 self._used = True
                 with suppress(VerifierGone):
-                    return await self._ask(self._helper, claims)
+                    return await self._ask(self.helper, claims)
         return await on_threads(claims)
 
     async def _ask(self, helper: Verifier, claims: Sequence[Claim]) -> Sequence[bool]:
         try:
             return await helper.check(claims)
         except BaseException:  # also when cancelled: what it answers next would belong to this
-            self._helper = None
+            self.helper = None
             self._lost.set()
             raise
 
@@ -143,7 +146,7 @@ class Checker:
         """Have a helper while it is of use, for ever."""
         while True:
             await self._wanted.wait()
-            async with open_verifier() as self._helper:
+            async with open_verifier() as self.helper:
                 await self._until_idle()
             self._wanted = trio.Event()
 
@@ -155,7 +158,7 @@ class Checker:
                 await self._lost.wait()
             async with self._turn:
                 if not self._used:
-                    self._helper = None
+                    self.helper = None
                     return
 
 

@@ -43,7 +43,7 @@ from net.proto.values import (
 )
 
 _log = logging.getLogger(__name__)
-intake_events_max = 1_024
+intake_events_max = 1_536
 intake_waiting_max = 256
 intakes_at_once = 3
 questions_at_once = 16

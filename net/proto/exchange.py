@@ -276,9 +276,8 @@ class Exchange:
             self._pump_all(now_ms)
 
         self.hands.ingest(said.events, (), True, then)
-        if not said.more:
-            self.pulls.arrived(peer.link, said.author)
-            self._pump(peer, now_ms)
+        self.pulls.brought(peer.link, said.author, len(said.events), more=said.more)
+        self._pump(peer, now_ms)
 
     def _certified(self, peer: Peer, now_ms: int) -> None:
         """The peer's certificates are in: who is a member is known, and what was waiting for that goes on."""
