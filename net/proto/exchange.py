@@ -6,6 +6,7 @@ here was checked for its form, and its sender is known.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from net.proto import frame
@@ -122,12 +123,15 @@ class Exchange:
 
     def _spread(self, news: Appended, now_ms: int) -> None:
         wires = {event.id: event for event in news.events}
-        pushes = self.gossip.spread(wires, now_ms, own=news.own, repaired=news.repaired)
-        for link, ids in pushes.items():
+        alike: dict[tuple[bytes, ...], list[Link]] = defaultdict(list)
+        for link, ids in self.gossip.spread(wires, now_ms, own=news.own, repaired=news.repaired).items():
+            alike[tuple(ids)].append(link)
+        for pushed, links in alike.items():
             for lane, urgent in ((m.FINALITY, True), (m.EVENTS, False)):
-                pushed = (wires[one].wire for one in ids if wires[one].urgent == urgent)
-                for events in frame.packed(pushed):
-                    self.hands.send(self.hands.peers[link], m.Events(tuple(events)), lane=lane, dropping=True)
+                for events in frame.packed(wires[one].wire for one in pushed if wires[one].urgent == urgent):
+                    message = m.Events(tuple(events))
+                    for link in links:
+                        self.hands.send(self.hands.peers[link], message, lane=lane, dropping=True)
         alone = tuple(one.id for one in news.certificates if one.ruling or not one.carried)
         for peer in self.hands.peers.values() if alone else ():
             if peer.taken is not None:
@@ -278,6 +282,8 @@ class Exchange:
             self._pump_all(now_ms)
 
         self.hands.ingest(said.events, (), True, then)
+        self.pulls.brought(peer.link, said.author, len(said.events), more=said.more)
+        self._pump(peer, now_ms)
 
     def _certified(self, peer: Peer, now_ms: int) -> None:
         """The peer's certificates are in: who is a member is known, and what was waiting for that goes on."""

@@ -70,7 +70,8 @@ class Gossip:
         self._needless: dict[Link, int] = {}
         self._call_in_ms = 0
         self._untold: dict[Link, list[bytes]] = defaultdict(list)
-        self._reminders: list[tuple[int, bytes]] = []
+        self._reminders: list[tuple[int, int, bytes]] = []
+        self._reminded = 0
         self._tell_at_ms: int | None = None
 
     # -- links ------------------------------------------------------------------------------------------------------
@@ -197,8 +198,10 @@ class Gossip:
             self._meet(event_id)
 
     def _remind(self, event_id: bytes, awaited: _Awaited, due_ms: int) -> None:
+        """What is due at one time comes in the order it was noted in: as announced, so chains stay in line."""
         awaited.due_ms = due_ms
-        heappush(self._reminders, (due_ms, event_id))
+        self._reminded += 1
+        heappush(self._reminders, (due_ms, self._reminded, event_id))
 
     # -- what goes out ----------------------------------------------------------------------------------------------
 
@@ -245,7 +248,7 @@ class Gossip:
         """What the clock brought. Who is asked for an id becomes eager: its announcement was the better way."""
         found = Due()
         while self._reminders and self._reminders[0][0] <= now_ms:
-            due_ms, event_id = heappop(self._reminders)
+            due_ms, _, event_id = heappop(self._reminders)
             awaited = self._awaited.get(event_id)
             if awaited is not None and awaited.due_ms == due_ms:
                 self._ask(event_id, awaited, now_ms, found)

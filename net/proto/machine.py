@@ -103,6 +103,7 @@ class Machine:
         self._handlers = takers(self.exchange, self.meeting)
         self._out: list[Output] = []
         self._asked = Asked()
+        self._framed: tuple[m.Message | None, bytes] = None, b""  # what goes to many is encoded once
         self._rhythm = Rhythm(draw, now_ms)
         self._wake_ms: int | None = None
         self._stirred = True
@@ -152,7 +153,9 @@ class Machine:
         """Queue a message to a peer that is still there."""
         if peer.link in self.peers:
             lane = m.lane(message) if lane is None else lane
-            self._out.append(Send(peer.link, lane, frame.encode(message), dropping))
+            if message is not self._framed[0]:
+                self._framed = message, frame.encode(message)
+            self._out.append(Send(peer.link, lane, self._framed[1], dropping))
 
     def ask(self, question: Question, then: Callable[[Any, int], None]) -> None:
         """Ask the log; ``then`` gets the answer."""
@@ -366,7 +369,7 @@ class Machine:
     def _perform_due(self, now_ms: int) -> None:
         self.exchange.due(now_ms)
         if self._rhythm.pings(now_ms):
-            for peer in list(self.peers.values()):
+            for peer in [peer for peer in self.peers.values() if peer.taken is not None]:
                 self._ping(peer)
         if self._rhythm.compares(now_ms):
             self._reconcile()
@@ -382,8 +385,6 @@ class Machine:
         self._meeting_ms = self.meeting.next_ms(now_ms)
 
     def _ping(self, peer: Peer) -> None:
-        if peer.taken is None:
-            return
         if len(peer.pinged) >= pings_unanswered_max:
             self.let_go(peer, "silent")
             return

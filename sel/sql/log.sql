@@ -192,7 +192,7 @@ SELECT version, pg_notify('wattswarm_log', version::text) FROM new_head;
 
 -- name: write_batch
 -- All that a transaction adds, in one statement: events, certificates, chains, folds, votes, verdicts, totals. Who
--- listens is told the version of the log that it makes.
+-- listens is told the version of the log that it makes. Gives the arrival number of the last certificate, if there is one.
 WITH new_events AS (
     INSERT INTO events (seq, event_id, author, author_seq, stream, epoch, hlc, kind, body, signature)
     SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[],
@@ -200,6 +200,7 @@ WITH new_events AS (
 ), new_certificates AS (
     INSERT INTO certificates (certificate_id, kind, stream, body)
     SELECT * FROM unnest($11::bytea[], $12::text[], $13::bytea[], $14::bytea[])
+    RETURNING seq
 ), new_chains AS (
     INSERT INTO chains (author, seq, event_id, hlc, day, day_events, day_bytes, void_from)
     SELECT * FROM unnest($15::bytea[], $16::bigint[], $17::bytea[], $18::bigint[], $19::bigint[], $20::bigint[],
@@ -229,4 +230,4 @@ WITH new_events AS (
         state_root = $53, max_hlc = $54, parked = $55, memberships = $56, version = version + 1
     RETURNING version
 )
-SELECT pg_notify('wattswarm_log', version::text) FROM new_head;
+SELECT (SELECT max(seq) FROM new_certificates), pg_notify('wattswarm_log', version::text) FROM new_head;

@@ -43,6 +43,12 @@ def test_an_event_of_ones_own_is_pushed_to_everybody() -> None:
     assert node.next_ms() is None
 
 
+def test_what_was_announced_is_asked_for_in_that_order() -> None:
+    node = linked(1)
+    node.lacks(1, ids(7, 3, 9, 1), 0)
+    assert node.due(gossip.push_chance_ms).want == {1: ids(7, 3, 9, 1)}
+
+
 def test_a_repaired_event_is_only_announced() -> None:
     node = linked(1, lazy=(2,))
     assert node.spread(ids(7), 0, own=False, repaired=True) == {}

@@ -19,9 +19,11 @@ def test_what_is_missing_is_asked_for_in_ranges_from_the_first_gap_on() -> None:
     node.told(1, [(ada, 9 + 2 * batch, other[:prefix_bytes])])
     assert node.next(1, 0) == [Wanted(ada, 10, 9 + batch)]
     assert node.next(1, 0) == []
+    node.brought(1, ada, batch, more=False)
     chains[ada] = (9 + batch, tip)
     node.came(1, ada)
     assert node.next(1, 0) == [Wanted(ada, 10 + batch, 9 + 2 * batch)]
+    node.brought(1, ada, batch, more=False)
     chains[ada] = (9 + 2 * batch, other)
     node.came(1, ada)
     assert node.next(1, 0) == []
@@ -46,9 +48,68 @@ def test_a_peer_is_asked_for_four_ranges_at_a_time() -> None:
     authors = [bytes([number]) * 32 for number in range(6)]
     node.told(1, [(author, 0, tip[:prefix_bytes]) for author in authors])
     assert [wanted.author for wanted in node.next(1, 0)] == authors[:4]
-    node.came(1, authors[0])
+    node.brought(1, authors[0], 1, more=False)
     node.failed(1, authors[1])
-    assert len(node.next(1, 0)) == 2
+    assert [wanted.author for wanted in node.next(1, 0)] == authors[4:]
+
+
+def test_the_next_range_is_asked_for_while_what_came_is_stored() -> None:
+    chains: dict[bytes, tuple[int, bytes]] = {}
+    node = Pulls(chains)
+    node.joined(1)
+    node.told(1, [(ada, 3 * batch - 1, tip)])
+    assert node.next(1, 0) == [Wanted(ada, 0, batch - 1)]
+    node.brought(1, ada, 100, more=True)
+    assert node.next(1, 0) == []
+    assert node.under_way(1, ada) == Wanted(ada, 0, batch - 1)
+    node.brought(1, ada, batch - 100, more=False)
+    assert node.under_way(1, ada) is None
+    assert node.next_ms() is None, "what is being stored is not late"
+    assert node.next(1, 0) == [Wanted(ada, batch, 2 * batch - 1)]
+    node.brought(1, ada, batch, more=False)
+    chains[ada] = (batch - 1, tip)
+    node.came(1, ada)
+    assert node.next(1, 0) == [Wanted(ada, 2 * batch, 3 * batch - 1)]
+    node.brought(1, ada, batch, more=False)
+    chains[ada] = (3 * batch - 1, tip)
+    node.came(1, ada)
+    assert not node.idle(1)
+    node.came(1, ada)
+    assert node.next(1, 0) == []
+    assert node.idle(1)
+
+
+def test_after_less_than_was_asked_for_the_next_waits_for_what_is_stored() -> None:
+    chains: dict[bytes, tuple[int, bytes]] = {}
+    node = Pulls(chains)
+    node.joined(1)
+    node.told(1, [(ada, 9, tip)])
+    assert node.next(1, 0) == [Wanted(ada, 0, 9)]
+    node.brought(1, ada, 4, more=False)
+    assert node.next(1, 0) == []
+    chains[ada] = (3, other)
+    node.came(1, ada)
+    assert node.next(1, 0) == [Wanted(ada, 4, 9)]
+
+
+def test_a_chain_that_is_being_stored_is_asked_of_nobody_else() -> None:
+    node = Pulls({})
+    for link in (1, 2):
+        node.joined(link)
+        node.told(link, [(ada, 9, tip)])
+    node.next(1, 0)
+    node.brought(1, ada, 10, more=False)
+    assert node.next(2, 0) == []
+    node.failed(1, ada)
+    assert node.next(2, 0) == [Wanted(ada, 0, 9)]
+
+
+def test_ranges_are_shares_of_what_is_missing() -> None:
+    node = Pulls({})
+    node.joined(1)
+    node.told(1, [(ada, 19_999, tip), (ben, 59_999, tip), (b"\xcc" * 32, 919_999, tip)])
+    sizes = {wanted.author[0]: wanted.last + 1 for wanted in node.next(1, 0)}
+    assert sizes == {0xAA: pulls.round_events * 2 // 100, 0xBB: pulls.round_events * 6 // 100, 0xCC: batch}
 
 
 def test_nothing_is_asked_of_a_peer_that_is_behind_or_level() -> None:
