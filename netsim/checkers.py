@@ -33,7 +33,7 @@ class Checkers:
     def __init__(self, honest: Iterable[bytes], *, safe: bool) -> None:
         self.honest = set(honest)
         self._safe = safe
-        self._roots: dict[tuple[int, int, int, int], tuple[int, str]] = {}
+        self._roots: dict[tuple[str, int, int, int, int], tuple[int, str]] = {}
         self._places: dict[tuple[bytes, int], bytes] = {}
         self._votes: dict[tuple[bytes, bytes, int], bytes] = {}
         self._proofs: dict[tuple[bytes, int], bytes] = {}
@@ -55,7 +55,7 @@ class Checkers:
 
     def _same_state(self, node: SimNode) -> None:
         head = node.disk.store.head
-        held = head.events, head.events_sum, head.certificates, head.certificates_sum
+        held = node.release.protocol, head.events, head.events_sum, head.certificates, head.certificates_sum
         root, who = self._roots.setdefault(held, (head.state_root, node.name))
         _must(root == head.state_root, f"same set, two states: {node.name} and {who}, {head.events} events")
 
@@ -87,6 +87,19 @@ class Checkers:
             self._decided.setdefault(place, b"")
         elif place in self._decided:
             raise Violation(f"what was final is {row.facts.status}: {stream.hex()[:8]} on {node.name}")
+
+    # -- now and then -----------------------------------------------------------------------------------------------
+
+    def looked(self, nodes: list[SimNode]) -> None:
+        """A moment: whoever are connected speak the newest wire version that both know."""
+        up = {(node.node_id, node.machine.me.boot_id): node for node in nodes if node.up}
+        for node in up.values():
+            for peer in node.machine.peers.values():
+                other = peer.taken and up.get((peer.taken.node_id, peer.taken.boot_id))
+                if peer.taken and other:
+                    best = max(set(node.release.wire) & set(other.release.wire))
+                    spoken = peer.taken.version
+                    _must(spoken == best, f"{node.name} speaks version {spoken} to {other.name}, both know {best}")
 
     # -- when all is healed -----------------------------------------------------------------------------------------
 

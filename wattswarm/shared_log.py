@@ -38,6 +38,7 @@ from sel.errors import StoreUnavailable
 from sel.outline import Advance, Mark
 from sel.rows import Duplicate, LogHead, NotAdmitted, Outcome, Stored, Void, Waiting
 from sel.signatures import bad_signatures
+from wattswarm.kernel import limits
 from wattswarm.kernel.bundle import make_bundle
 from wattswarm.kernel.certificate import (
     Certificate,
@@ -49,13 +50,13 @@ from wattswarm.kernel.certificate import (
 from wattswarm.kernel.event import Event, parse
 from wattswarm.kernel.finality import final_commit_hash, statement
 from wattswarm.kernel.limits import (
-    LOCAL_PROTOCOL_VERSION,
     certificate_bytes_max,
     clock_skew_tolerance_ms,
     finalizers_max,
 )
+from wattswarm.kernel.membership import Network
 from wattswarm.kernel.payloads.judge import DecisionFinalized, FinalityVote
-from wattswarm.kernel.refusal import Malformed, Refused
+from wattswarm.kernel.refusal import Malformed, Refused, Unsupported
 from wattswarm.node import Node, now_ms
 
 channel = "wattswarm_log"
@@ -73,7 +74,7 @@ def standing_of(head: LogHead) -> Standing:
         Total(head.events, head.events_sum.to_bytes(32, "little")),
         Total(head.certificates, head.certificates_sum.to_bytes(32, "little")),
         head.state_root.to_bytes(32, "little"),
-        LOCAL_PROTOCOL_VERSION,
+        limits.LOCAL_PROTOCOL_VERSION,
     )
 
 
@@ -90,6 +91,20 @@ def decision_of(event: Event) -> bytes:
     assert isinstance(said, DecisionFinalized)
     membership, candidate = said.finality_proof.membership, said.winning_candidate_hash
     return final_commit_hash(statement(event.network_id, membership, event.stream, event.epoch, candidate))
+
+
+def sorted_out(wires: Sequence[bytes], network: Network) -> tuple[list[Certificate], int, int]:
+    """Certificates that came: those that can be judged; how many are not sound; how many another version's."""
+    sound: list[Certificate] = []
+    foreign = 0
+    for wire in wires:
+        try:
+            sound.append(parse_certificate(wire, network))
+        except Unsupported:
+            foreign += 1
+        except Refused:
+            continue
+    return sound, len(wires) - len(sound) - foreign, foreign
 
 
 def fate_of(event: Event, outcome: Outcome) -> Fate:
@@ -248,7 +263,7 @@ class SharedLog:
     async def _take_in(self, events: Sequence[Wire], certificates: Sequence[bytes], asked: bool) -> Intake:
         network_id = self._node.log.network.network_id
         parsed = [self._parsed(wire, network_id) for wire in events]
-        sound, unsound = self._certificates(certificates)
+        sound, unsound, foreign = sorted_out(certificates, self._node.log.network)
         worth = [certificate for certificate in sound if self._is_worth_a_look(certificate)]
         bad = {event.id for event in await bad_signatures([event for event in parsed if event is not None], worth)}
         good = [event for event in parsed if event is not None and event.id not in bad]
@@ -265,7 +280,7 @@ class SharedLog:
             Fate(b"", "bad") if event is None or event.id in bad else fate_of(event, taken.outcomes[event.id])
             for event in parsed
         ]
-        return Intake(fates, unsound + len(taken.refusals) - waiting, waiting)
+        return Intake(fates, unsound + len(taken.refusals) - waiting, waiting + foreign)
 
     def _is_worth_a_look(self, certificate: Certificate) -> bool:
         """Whether its signatures may come to count: what a stranger's version or a thousand signers would cost, no."""
@@ -279,15 +294,6 @@ class SharedLog:
             return parse(*wire, network_id)
         except Malformed:
             return None
-
-    def _certificates(self, wires: Sequence[bytes]) -> tuple[list[Certificate], int]:
-        sound: list[Certificate] = []
-        for wire in wires:
-            try:
-                sound.append(parse_certificate(wire, self._node.log.network))
-            except Refused:
-                continue
-        return sound, len(wires) - len(sound)
 
     # -- what peers ask -------------------------------------------------------------------------------------------
 

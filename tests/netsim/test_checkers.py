@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from netsim.checkers import Checkers, Violation
 from netsim.disk import Written
 from netsim.node import SimNode
+from netsim.releases import newer, this
 from netsim.scenario import Load, Scenario
 from netsim.world import World
 from sel.rows import Parked
@@ -31,7 +33,7 @@ def node(world: World) -> Iterator[SimNode]:
     disk = found.disk
     found.disk = disk.copied()
     yield found
-    found.disk = disk
+    found.disk, found.release = disk, this
 
 
 def checkers(world: World) -> Checkers:
@@ -110,3 +112,15 @@ def test_more_that_waits_than_may(world: World, node: SimNode) -> None:
         node.disk.store.parked[number.to_bytes(32, "big")] = Parked(event, "orphan")
     with pytest.raises(Violation, match="257 parked events of one author"):
         checkers(world)._bounded(node)
+
+
+def test_a_wire_version_that_is_not_the_newest_common_one(world: World, node: SimNode) -> None:
+    looks = checkers(world)
+    looks.looked(world.nodes)
+    node.release = newer
+    looks.looked(world.nodes)
+    node.release = replace(newer, wire=(1, 7))
+    world.nodes[1].release = node.release
+    with pytest.raises(Violation, match="n000 speaks version 1 to n001, both know 7"):
+        looks.looked(world.nodes)
+    world.nodes[1].release = this
