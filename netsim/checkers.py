@@ -14,6 +14,7 @@ from wattswarm.kernel import limits
 from wattswarm.kernel.certificate import DecisionCertificate
 from wattswarm.kernel.event import Event
 from wattswarm.kernel.payloads.judge import FinalityVote
+from wattswarm.recovery import enough, others_of
 
 ended = ("FINALIZED", "EXPIRED", "STOPPED", "KILLED", "FORKED")
 
@@ -38,6 +39,7 @@ class Checkers:
         self._votes: dict[tuple[bytes, bytes, int], bytes] = {}
         self._proofs: dict[tuple[bytes, int], bytes] = {}
         self._decided: dict[tuple[str, bytes], bytes] = {}
+        self._lost_from: dict[bytes, int] = {}
 
     # -- with every transaction -------------------------------------------------------------------------------------
 
@@ -62,7 +64,8 @@ class Checkers:
     def _one_chain(self, event: Event) -> None:
         if event.author in self.honest:
             known = self._places.setdefault((event.author, event.author_seq), event.id)
-            _must(known == event.id, f"an honest node forked: {event.author.hex()[:8]} at {event.author_seq}")
+            lost = event.author_seq >= self._lost_from.get(event.author, event.author_seq + 1)
+            _must(lost or known == event.id, f"an honest node forked: {event.author.hex()[:8]} at {event.author_seq}")
 
     def _one_vote(self, event: Event) -> None:
         if isinstance(event.payload, FinalityVote) and event.author in self.honest:
@@ -87,6 +90,16 @@ class Checkers:
             self._decided.setdefault(place, b"")
         elif place in self._decided:
             raise Violation(f"what was final is {row.facts.status}: {stream.hex()[:8]} on {node.name}")
+
+    def recovered(self, node: SimNode, nodes: list[SimNode]) -> int:
+        """A node goes on after it was put back, and where. What too few held then for it to hear, it may say again."""
+        current, me = node.network.current, node.node_id
+        seq = _end_of(node, me)
+        others = {one.node_id for one in nodes if one is not node and _end_of(one, me) > seq}
+        unasked = len(others_of(current, me)) - enough(current, me)
+        if len(others & others_of(current, me)) <= unasked:
+            self._lost_from[me] = min(seq + 1, self._lost_from.get(me, seq + 1))
+        return seq
 
     # -- now and then -----------------------------------------------------------------------------------------------
 
@@ -142,3 +155,8 @@ class Checkers:
         _must(most <= limits.parked_per_author_max, f"{node.name} keeps {most} parked events of one author")
         orphans = sum(parked.why == "orphan" for parked in store.parked.values())
         _must(orphans <= limits.parked_orphans_max, f"{node.name} keeps {orphans} orphans")
+
+
+def _end_of(node: SimNode, author: bytes) -> int:
+    line = node.disk.store.chain_rows.get(author)
+    return -1 if line is None else line.head.seq

@@ -80,6 +80,7 @@ class Watcher(Protocol):
     """Who looks on."""
 
     def wrote(self, node: SimNode, written: Written) -> None: ...
+    def recovered(self, node: SimNode) -> None: ...
     def tell(self, who: str, what: str, detail: str) -> None: ...
 
 
@@ -180,6 +181,10 @@ class SimNode:
         network = Network.of(self.around.genesis)
         self.disk.store = folded_again(self.disk.store, network, self.around.decoder.event, self.clock())
         self.tell("upgrade", release.protocol)
+
+    def recovered(self) -> None:
+        """Enough members hold no more of this node's chain than is here: it is this host's again."""
+        self.around.watcher.recovered(self)
 
     def stall(self) -> None:
         """The process stands still; its kernel goes on taking what comes."""

@@ -110,6 +110,11 @@ class World:
         if node.honest:
             self.checkers.wrote(node, written)
 
+    def recovered(self, node: SimNode) -> None:
+        """A node goes on with its chain after it was put back."""
+        seq = self.checkers.recovered(node, self.honest)
+        self.tell(node.name, "recovered", f"at {seq}")
+
     def tell(self, who: str, what: str, detail: str) -> None:
         """A line of the trace."""
         self.trace.line(self.timeline.elapsed_ms, who, what, detail)
