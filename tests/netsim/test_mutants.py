@@ -27,7 +27,7 @@ planted = {
 @pytest.mark.parametrize("what", planted)
 def test_a_planted_defect_is_found(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, plant = planted[what]
-    chosen = replace(scenario.load(name), settle_s=60)
+    chosen = replace(scenario.load(name), settle_s=120)
     with monkeypatch.context() as patch:
         plant(patch)
         seed = next((seed for seed in range(1, seeds_max + 1) if run_one(chosen, seed).fault), None)
