@@ -6,6 +6,7 @@ here was checked for its form, and its sender is known.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from net.proto import frame
@@ -17,6 +18,7 @@ from net.proto.items import Items
 from net.proto.peer import Peer
 from net.proto.pulls import Pulls
 from net.proto.reconcile import Found, Sessions
+from net.proto.rhythm import soonest
 from net.proto.serving import Serving
 from net.proto.values import (
     Appended,
@@ -54,6 +56,7 @@ class Exchange:
         }
         self.chains: dict[bytes, Head] = dict(stock.chains)
         self.standing = stock.standing
+        self._settle_ms: int | None = None
         self.gossip = Gossip()
         self.pulls = Pulls(self.chains)
         self.sessions = Sessions(self.sets)
@@ -120,16 +123,20 @@ class Exchange:
 
     def _spread(self, news: Appended, now_ms: int) -> None:
         wires = {event.id: event for event in news.events}
-        pushes = self.gossip.spread(wires, now_ms, own=news.own, repaired=news.repaired)
-        for link, ids in pushes.items():
+        alike: dict[tuple[bytes, ...], list[Link]] = defaultdict(list)
+        for link, ids in self.gossip.spread(wires, now_ms, own=news.own, repaired=news.repaired).items():
+            alike[tuple(ids)].append(link)
+        for pushed, links in alike.items():
             for lane, urgent in ((m.FINALITY, True), (m.EVENTS, False)):
-                pushed = (wires[one].wire for one in ids if wires[one].urgent == urgent)
-                for events in frame.packed(pushed):
-                    self.hands.send(self.hands.peers[link], m.Events(tuple(events)), lane=lane, dropping=True)
+                for events in frame.packed(wires[one].wire for one in pushed if wires[one].urgent == urgent):
+                    message = m.Events(tuple(events))
+                    for link in links:
+                        self.hands.send(self.hands.peers[link], message, lane=lane, dropping=True)
         alone = tuple(one.id for one in news.certificates if one.ruling or not one.carried)
-        for peer in self.hands.peers.values():
-            if peer.taken is not None:
-                self.certificates.announce(peer, alone)
+        if alone:
+            for peer in self.hands.peers.values():
+                if peer.taken is not None:
+                    self.certificates.announce(peer, alone)
 
     def _members(self) -> Iterable[Peer]:
         return [peer for peer in self.hands.peers.values() if peer.taken is not None and not peer.reads_only]
@@ -200,14 +207,6 @@ class Exchange:
 
         self.hands.ask_for(peer, Lacking(unknown), then)
 
-    def on_prune(self, peer: Peer, _said: m.Prune, _now_ms: int) -> None:
-        """The other end gets these events on a better way."""
-        self.gossip.make_lazy(peer.link)
-
-    def on_graft(self, peer: Peer, _said: m.Graft, _now_ms: int) -> None:
-        """The other end wants to be pushed to."""
-        self.gossip.make_eager(peer.link)
-
     # -- ranges -----------------------------------------------------------------------------------------------------
 
     def _pull(self, peer: Peer) -> None:
@@ -221,7 +220,7 @@ class Exchange:
         if not peer.budget.take("rounds", 1, now_ms):
             return
         peer.served_ms = now_ms
-        entries = [(author, seq, head) for author, (seq, head) in sorted(self.chains.items())]
+        entries = [(author, seq, head[: m.prefix_bytes]) for author, (seq, head) in sorted(self.chains.items())]
         pages = portions(entries, m.frontier_entries_max) or [()]
         for number, page in enumerate(pages, 1):
             self.hands.send(peer, m.Frontier(tuple(page), number < len(pages)))
@@ -248,6 +247,7 @@ class Exchange:
             peer.frontier, peer.stage = "unasked", "settling"
             if peer.dialled:
                 peer.settle_ms = now_ms + settle_ms
+                self._settle_ms = soonest(self._settle_ms, peer.settle_ms)
 
     def _pump_all(self, now_ms: int) -> None:
         """Whose chain was asked of somebody, and is not any more, may be asked of others that said they have it."""
@@ -367,18 +367,20 @@ class Exchange:
         self._late(now_ms)
         for link in self.sessions.silent(now_ms):
             self.hands.peers[link].stage = "level"
+        if self._settle_ms is None or now_ms < self._settle_ms:
+            return
         for peer in self._members():
             if peer.settle_ms is not None and peer.settle_ms <= now_ms:
                 busy = now_ms < peer.served_ms + settle_ms
                 peer.settle_ms = now_ms + settle_ms if busy else None
                 if not busy:
                     self._compare(peer, events_set, now_ms)
+        self._settle_ms = soonest(*(peer.settle_ms for peer in self._members()))
 
     def _late(self, now_ms: int) -> None:
         """Ranges that did not come: asked of others, and a promise not kept, but seldom: its database may be away."""
         late = self.pulls.late(now_ms)
-        for link, author in late:
-            self.pulls.failed(link, author)
+        for link, _ in late:
             peer = self.hands.peers.get(link)
             if peer is None:
                 continue
@@ -392,5 +394,4 @@ class Exchange:
 
     def next_ms(self) -> int | None:
         """When ``due`` has something, at the earliest."""
-        times = [self.gossip.next_ms(), self.pulls.next_ms(), *(peer.settle_ms for peer in self._members())]
-        return min((at for at in times if at is not None), default=None)
+        return soonest(self.gossip.next_ms(), self.pulls.next_ms(), self._settle_ms)

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
+from net.proto.rhythm import soonest
 from net.proto.values import Link
 
 ids_met_max = 32_768
@@ -66,6 +67,7 @@ class Gossip:
         self._met: OrderedDict[bytes, set[Link]] = OrderedDict()
         self._awaited: OrderedDict[bytes, _Awaited] = OrderedDict()
         self._debts: dict[Link, _Debt] = {}
+        self._call_in_ms: int | None = None
         self._untold: dict[Link, list[bytes]] = defaultdict(list)
         self._reminders: list[tuple[int, bytes]] = []
         self._tell_at_ms: int | None = None
@@ -223,12 +225,8 @@ class Gossip:
 
     def next_ms(self) -> int | None:
         """When ``due`` has something, at the earliest."""
-        times = [debt.since_ms + promise_patience_ms for debt in self._debts.values()]
-        if self._tell_at_ms is not None:
-            times.append(self._tell_at_ms)
-        if self._reminders:
-            times.append(self._reminders[0][0])
-        return min(times, default=None)
+        reminder_ms = self._reminders[0][0] if self._reminders else None
+        return soonest(self._call_in_ms, self._tell_at_ms, reminder_ms)
 
     def due(self, now_ms: int) -> Due:
         """What the clock brought. Who is asked for an id becomes eager: its announcement was the better way."""
@@ -243,8 +241,10 @@ class Gossip:
             untold = ((link, self._unheard(link, ids)) for link, ids in self._untold.items())
             found.have = {link: ids for link, ids in untold if ids}
             self._untold = defaultdict(list)
-        for link in list(self._debts):
-            self._call_in(link, now_ms, found)
+        if self._call_in_ms is not None and self._call_in_ms <= now_ms:
+            for link in list(self._debts):
+                self._call_in(link, now_ms, found)
+            self._call_in_ms = soonest(*(debt.since_ms + promise_patience_ms for debt in self._debts.values()))
         return found
 
     def _unheard(self, link: Link, ids: list[bytes]) -> list[bytes]:
@@ -260,7 +260,10 @@ class Gossip:
         if link is not None:
             awaited.announcers.remove(link)
             awaited.asked = link
-            self._debts.setdefault(link, _Debt(now_ms)).asked_ms[event_id] = now_ms
+            if link not in self._debts:
+                self._debts[link] = _Debt(now_ms)
+                self._call_in_ms = soonest(self._call_in_ms, now_ms + promise_patience_ms)
+            self._debts[link].asked_ms[event_id] = now_ms
             found.want[link].append(event_id)
         self._remind(event_id, awaited, now_ms + want_patience_ms)
 

@@ -103,6 +103,7 @@ class Machine:
         self._handlers = takers(self.exchange, self.meeting)
         self._out: list[Output] = []
         self._token = 0
+        self._framed: tuple[m.Message | None, bytes] = None, b""  # what goes to many is encoded once
         self._then: dict[int, Callable[[Any, int], None]] = {}
         self._rhythm = Rhythm(draw, now_ms)
         self._wake_ms: int | None = None
@@ -154,7 +155,9 @@ class Machine:
         """Queue a message to a peer that is still there."""
         if peer.link in self.peers:
             lane = m.lane(message) if lane is None else lane
-            self._out.append(Send(peer.link, lane, frame.encode(message), dropping))
+            if message is not self._framed[0]:
+                self._framed = message, frame.encode(message)
+            self._out.append(Send(peer.link, lane, self._framed[1], dropping))
 
     def ask(self, question: Question, then: Callable[[Any, int], None]) -> None:
         """Ask the log; ``then`` gets the answer."""
@@ -208,20 +211,18 @@ class Machine:
         return self._observers - sum(peer.reads_only for peer in self.peers.values())
 
     def _opened(self, given: Opened) -> None:
+        now_ms, dialled = self._now_ms, given.server_id is not None
         handshake: ServerHandshake | ClientHandshake
         if given.server_id is None:
             handshake = ServerHandshake(self.me, self._door, self._draw)
         else:
             handshake = ClientHandshake(self.me, self._door, self._draw, given.server_id)
-        dialled = given.server_id is not None
-        if given.server_id is not None:
-            self.meeting.book.answered(given.address, given.server_id, self._now_ms)
-        budget = PeerBudget(self._now_ms)
-        now_ms = self._now_ms
+            self.meeting.book.answered(given.address, given.server_id, now_ms)
+        budget = PeerBudget(now_ms)
         peer = Peer(given.link, given.address, dialled, handshake, budget, opened_ms=now_ms, heard_ms=now_ms)
         self.peers[given.link] = peer
         if isinstance(handshake, ServerHandshake):
-            self.send(peer, handshake.hello(self._now_ms))
+            self.send(peer, handshake.hello(now_ms))
 
     def _closed(self, link: Link, rest_ms: int = 0) -> None:
         self._stirred = True
@@ -377,14 +378,12 @@ class Machine:
         if datagram is not None:
             self._out.append(Shout(datagram))
         if self._rhythm.pings(now_ms):
-            for peer in list(self.peers.values()):
+            for peer in [peer for peer in self.peers.values() if peer.taken is not None]:
                 self._ping(peer)
         if self._rhythm.compares(now_ms):
             self._reconcile()
 
     def _ping(self, peer: Peer) -> None:
-        if peer.taken is None:
-            return
         if len(peer.pinged) >= pings_unanswered_max:
             self.let_go(peer, "silent")
             return

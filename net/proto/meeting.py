@@ -21,7 +21,9 @@ from net.proto.draw import Draw
 from net.proto.friends import Friends
 from net.proto.hands import Hands
 from net.proto.peer import Peer
-from net.proto.peers import Known, PeerBook, Target, rest_ms_max
+from net.proto.peers import PeerBook, rest_ms_max
+from net.proto.places import Known, Target
+from net.proto.rhythm import soonest
 from net.proto.values import Placed, Relation
 from wattswarm.kernel.refusal import Malformed
 
@@ -162,8 +164,9 @@ class Meeting:
     def _let_go(self, now_ms: int) -> None:
         """Whom this node has too much of; and one whose clock is to be asked again, for only a HELLO tells it."""
         surplus = self.book.surplus()
-        for peer in [peer for peer in self._hands.peers.values() if peer.taken and peer.taken.node_id in surplus]:
-            self._hands.let_go(peer, "surplus")
+        if surplus:
+            for peer in [peer for peer in self._hands.peers.values() if peer.taken and peer.taken.node_id in surplus]:
+                self._hands.let_go(peer, "surplus")
         if self.clocks.off_ms and self._clock_again_ms <= now_ms:
             self._ask_a_clock(now_ms)
 
@@ -184,5 +187,4 @@ class Meeting:
     def next_ms(self, now_ms: int) -> int | None:
         """When ``due`` has something, at the earliest."""
         announce_ms = None if self._announcer is None else self._announcer.next_ms(now_ms)
-        times = [self.book.next_ms(now_ms), announce_ms, self.friends.next_ms(), self._ask_ms]
-        return min((at for at in times if at is not None), default=None)
+        return soonest(self.book.next_ms(now_ms), announce_ms, self.friends.next_ms(), self._ask_ms)

@@ -16,9 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
-
-from msgspec import Struct
 
 from net.proto.address import address_chars_max, as_seen, is_same_host, split
 from net.proto.backoff import backoff_ms, backoff_ms_max, backoff_ms_max_lasting
@@ -26,6 +23,8 @@ from net.proto.budget import Buckets, allowances
 from net.proto.conduct import Ledger
 from net.proto.draw import Draw
 from net.proto.message import addresses_max
+from net.proto.places import Known, Place, Source, Target, found_by, node_named, worth
+from net.proto.rhythm import soonest
 from wattswarm.kernel.refusal import Refused
 
 mesh_full = 12
@@ -45,40 +44,6 @@ tellers_max = 1_024
 own_addresses_max = 32
 tried_again_ms_max = 2_000
 
-Found = Literal["reached", "heard", "called"]
-Source = Literal["configured", "heard", "stored", "introduced", "told"]
-worth: Final[dict[Source, int]] = {"configured": 4, "heard": 3, "stored": 2, "introduced": 1, "told": 0}
-
-
-class Known(Struct, frozen=True):
-    """A node and where it may be dialled: reached by this node, heard on the local network, or said by itself when it
-    called from that host. ``seen_ms``: when it was there last."""
-
-    node_id: bytes
-    address: str
-    by: Found
-    seen_ms: int
-
-
-class Target(Struct, frozen=True):
-    """An address to dial, and who is expected there, if that is known."""
-
-    address: str
-    node_id: bytes | None
-
-
-@dataclass(slots=True)
-class _Place:
-    address: str
-    source: Source
-    node_id: bytes | None
-    failures: int = 0
-    due_ms: int = 0
-    dialling_since_ms: int | None = None
-    reached: bool = False
-    at_its_host: bool = False
-    seen_ms: int = 0
-
 
 @dataclass(slots=True)
 class _Up:
@@ -96,16 +61,24 @@ class PeerBook:
         self._me = me
         self._ledger = ledger
         self._draw = draw
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, Place] = {}
         self._up: dict[bytes, _Up] = {}
         self._friends: set[bytes] = set()
         self._unwanted: set[str] = set()
         self._unwanted_nodes: set[bytes] = set()
         self._own: set[str] = set()
+        self._untried = True  # something changed since it was looked whom to dial
+        self._links_lacking: int | None = None
+        self._next_ms: int | None = None
+        self._weighed_ms: int | None = None  # when ``_next_ms`` was reckoned; None: it is to be
         self._tellers: Buckets[bytes] = Buckets(allowances["addresses"], tellers_max)
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def _changed(self) -> None:
+        self._untried = True
+        self._links_lacking = self._weighed_ms = None
 
     # -- what is learned -------------------------------------------------------------------------------------------
 
@@ -118,12 +91,14 @@ class PeerBook:
         if place is None:
             if not self._room_for(source, node_id):
                 return False
-            self._places[address] = _Place(address, source, node_id)
+            self._places[address] = Place(address, source, node_id)
+            self._changed()
             return True
         if worth[source] > worth[place.source]:
             place.source = source
-        if place.node_id is None:
+        if place.node_id is None and node_id is not None:
             place.node_id = node_id
+            self._changed()
         return True
 
     def heard(self, node_id: bytes, address: str, now_ms: int, *, new: bool = True) -> None:
@@ -133,6 +108,7 @@ class PeerBook:
             place.node_id = node_id
             place.seen_ms = now_ms
             if new:
+                self._changed()
                 place.failures = 0  # what failed before it was silent says nothing about now
                 place.due_ms = min(place.due_ms, now_ms)
 
@@ -168,7 +144,7 @@ class PeerBook:
     def known(self, now_ms: int) -> Iterator[Known]:
         """The places where their own nodes were met or heard: what is worth keeping over a restart."""
         for place in self._places.values():
-            by = _found(place)
+            by = found_by(place)
             if place.node_id is not None and by is not None:
                 there = by != "heard" and place.node_id in self._up
                 yield Known(place.node_id, place.address, by, now_ms if there else place.seen_ms)
@@ -181,6 +157,7 @@ class PeerBook:
 
     def try_again(self, now_ms: int) -> None:
         """Who turned this node away may think better of it: places that were never reached are tried anew, soon."""
+        self._changed()
         for place in self._places.values():
             if not place.reached:
                 due_ms = now_ms + self._draw.randrange(tried_again_ms_max)
@@ -188,6 +165,7 @@ class PeerBook:
 
     def want(self, about: str, wanted: bool) -> None:
         """An address, or a node by its id in hex, is not to be dialled any more, or is again."""
+        self._changed()
         node_id = node_named(about)
         if wanted:
             self._unwanted.discard(about)
@@ -208,10 +186,12 @@ class PeerBook:
         if node_id not in self._friends and len(self._friends) >= friends_max:
             raise Refused("friends", f"{friends_max} nodes are friends, which is all that there may be")
         self._friends.add(node_id)
+        self._changed()
 
     def unfriend(self, node_id: bytes) -> None:
         """The node is a friend no more."""
         self._friends.discard(node_id)
+        self._changed()
 
     def is_friend(self, node_id: bytes) -> bool:
         """Whether the node is a friend."""
@@ -221,6 +201,7 @@ class PeerBook:
 
     def answered(self, address: str, node_id: bytes, now_ms: int) -> None:
         """A dial got through to the node that TLS proved. Whether it takes us is another matter: ``joined`` says so."""
+        self._changed()
         if node_id == self._me:
             self._places.pop(address, None)
             if len(self._own) < own_addresses_max:
@@ -233,6 +214,7 @@ class PeerBook:
 
     def failed(self, address: str, now_ms: int) -> None:
         """A dial did not get through."""
+        self._changed()
         place = self._places.get(address)
         if place is None:
             return
@@ -243,6 +225,7 @@ class PeerBook:
     def joined(self, node_id: bytes, address: str | None, now_ms: int, *, member: bool) -> None:
         """A handshake is done. ``address``: what we dialled; None: we were called. Again for a node whose
         connection was replaced, or whose membership is known now."""
+        self._changed()
         before = self._up.get(node_id)
         since_ms = now_ms if before is None else before.since_ms
         self._up[node_id] = _Up(since_ms, address is not None, member or address is not None)
@@ -255,6 +238,7 @@ class PeerBook:
     def left(self, node_id: bytes, now_ms: int, rest_ms: int = 0) -> None:
         """The last connection to the node is gone. ``rest_ms``: leave it alone that long at least."""
         assert 0 <= rest_ms <= rest_ms_max
+        self._changed()
         up = self._up.pop(node_id, None)
         lasted = up is not None and now_ms - up.since_ms >= settled_ms
         for place in self._places_of(node_id):
@@ -262,16 +246,16 @@ class PeerBook:
             place.failures = 1 if lasted else max(1, place.failures)
             place.due_ms = now_ms + max(rest_ms, self._backoff_ms(place))
 
-    def _again_later(self, place: _Place, now_ms: int) -> None:
+    def _again_later(self, place: Place, now_ms: int) -> None:
         place.failures += 1
         place.dialling_since_ms = None
         place.due_ms = now_ms + self._backoff_ms(place)
 
-    def _backoff_ms(self, place: _Place) -> int:
+    def _backoff_ms(self, place: Place) -> int:
         longest_ms = backoff_ms_max_lasting if self._lasting(place) else backoff_ms_max
         return backoff_ms(place.failures, self._draw, longest_ms)
 
-    def _lasting(self, place: _Place) -> bool:
+    def _lasting(self, place: Place) -> bool:
         """Whether there is reason to expect a node there, however often it did not answer: a cut that heals is found
         soon, and the place is not forgotten."""
         return place.reached or place.source == "configured" or place.node_id in self._friends
@@ -280,8 +264,12 @@ class PeerBook:
 
     def dial(self, now_ms: int) -> list[Target]:
         """Whom to dial now. Each ends in ``answered`` or ``failed``; after 30 s it counts as failed."""
+        self.next_ms(now_ms)
+        if not self._untried:
+            return []
         for place in [place for place in self._places.values() if not _under_way_still(place, now_ms)]:
             self.failed(place.address, now_ms)
+        self._untried, self._weighed_ms = False, None
         under_way = [place for place in self._places.values() if place.dialling_since_ms is not None]
         if self.lacking() <= len(under_way) and self._friends <= self._up.keys():
             return []
@@ -294,21 +282,29 @@ class PeerBook:
 
     def next_ms(self, now_ms: int) -> int | None:
         """When ``dial`` may have something new, if nothing happens before; None: not by itself."""
+        passed = self._weighed_ms is not None and self._next_ms is not None and self._next_ms <= now_ms
+        if self._weighed_ms is None or now_ms < self._weighed_ms or passed:
+            self._untried = self._untried or passed
+            self._weighed_ms, self._next_ms = now_ms, soonest(*self._due(now_ms))
+        return None if self._next_ms is None else max(now_ms, self._next_ms)
+
+    def _due(self, now_ms: int) -> Iterator[int]:
+        """When each place may be dialled that is not yet, or was dialled in vain."""
         lacking = self.lacking() > 0
-        places = self._places.values()
-        dials = [place.dialling_since_ms for place in places if place.dialling_since_ms is not None]
-        times = [since_ms + dial_ms_max if since_ms <= now_ms else now_ms for since_ms in dials]
-        for place in places:
+        for place in self._places.values():
+            since_ms = place.dialling_since_ms
+            if since_ms is not None:
+                yield since_ms + dial_ms_max if since_ms <= now_ms else now_ms
+                continue
             wanted = lacking or place.node_id in self._friends
             wanted = wanted and place.node_id not in self._up and self.is_wanted(place.address, place.node_id)
-            if wanted and place.due_ms > now_ms and place.dialling_since_ms is None:
-                times.append(min(place.due_ms, now_ms + backoff_ms_max))
-        return max(now_ms, min(times)) if times else None
+            if wanted and place.due_ms > now_ms:
+                yield min(place.due_ms, now_ms + backoff_ms_max)
 
-    def _ready(self, now_ms: int, busy: set[bytes | None]) -> tuple[list[_Place], list[_Place]]:
+    def _ready(self, now_ms: int, busy: set[bytes | None]) -> tuple[list[Place], list[Place]]:
         """Places that may be dialled, friends' and others', one a node, those that failed least first."""
-        friends: list[_Place] = []
-        others: list[_Place] = []
+        friends: list[Place] = []
+        others: list[Place] = []
         taken = {node_id for node_id in busy if node_id is not None} | self._up.keys()
         mixed = self._draw.sample(list(self._places.values()), len(self._places))
         for place in sorted(mixed, key=lambda place: place.failures):
@@ -329,13 +325,15 @@ class PeerBook:
 
     def lacking(self) -> int:
         """How many links to dial for, those under way included."""
-        mesh = [up for up in self._up.values() if up.takes_part]
-        known = {place.node_id for place in self._places.values()} | self._up.keys()
-        if len(known - {None}) <= mesh_full:
-            lacking = mesh_full - len(mesh)
-        else:
-            lacking = mesh_target - len(mesh) if len(mesh) < mesh_low else 0
-        return max(lacking, own_dials_min - sum(up.dialled for up in mesh))
+        if self._links_lacking is None:
+            mesh = [up for up in self._up.values() if up.takes_part]
+            known = {place.node_id for place in self._places.values()} | self._up.keys()
+            if len(known - {None}) <= mesh_full:
+                lacking = mesh_full - len(mesh)
+            else:
+                lacking = mesh_target - len(mesh) if len(mesh) < mesh_low else 0
+            self._links_lacking = max(lacking, own_dials_min - sum(up.dialled for up in mesh))
+        return self._links_lacking
 
     def surplus(self) -> list[bytes]:
         """Nodes to let go, at random: what is above 12 links, never a friend, nor one of the last two we dialled."""
@@ -350,7 +348,7 @@ class PeerBook:
 
     # -- room ------------------------------------------------------------------------------------------------------
 
-    def _places_of(self, node_id: bytes) -> list[_Place]:
+    def _places_of(self, node_id: bytes) -> list[Place]:
         return [place for place in self._places.values() if place.node_id == node_id]
 
     def _room_for(self, source: Source, node_id: bytes | None) -> bool:
@@ -360,7 +358,7 @@ class PeerBook:
                 return self._make_room(others, source)
         return len(self._places) < places_max or self._make_room(self._places.values(), source)
 
-    def _make_room(self, among: Iterable[_Place], source: Source) -> bool:
+    def _make_room(self, among: Iterable[Place], source: Source) -> bool:
         """Forget the least of these places, if it is worth no more than a new one of ``source`` and has failed, or
         is worth less."""
         idle = [
@@ -381,18 +379,5 @@ class PeerBook:
         return True
 
 
-def node_named(about: str) -> bytes | None:
-    """The node id that 64 hex digits are; None: it is an address."""
-    return bytes.fromhex(about) if len(about) == 64 and not set(about) - set("0123456789abcdef") else None
-
-
-def _found(place: _Place) -> Found | None:
-    if place.reached:
-        return "reached"
-    if place.source == "heard":
-        return "heard"
-    return "called" if place.at_its_host or place.source == "stored" else None
-
-
-def _under_way_still(place: _Place, now_ms: int) -> bool:
+def _under_way_still(place: Place, now_ms: int) -> bool:
     return place.dialling_since_ms is None or 0 <= now_ms - place.dialling_since_ms < dial_ms_max

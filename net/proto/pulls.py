@@ -13,6 +13,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from net.proto.message import prefix_bytes
+from net.proto.rhythm import soonest
 from net.proto.values import Head, Link
 from wattswarm.kernel.limits import backfill_batch_events
 
@@ -45,6 +47,7 @@ class Pulls:
         self.chains = chains
         self._peers: dict[Link, _Peer] = {}
         self._taken: dict[bytes, Link] = {}
+        self._late_ms: int | None = None
 
     def joined(self, link: Link) -> None:
         """A peer that may be asked."""
@@ -57,19 +60,20 @@ class Pulls:
             del self._taken[author]
 
     def told(self, link: Link, entries: Iterable[tuple[bytes, int, bytes]]) -> None:
-        """The peer's frontier, or a part of it: (author, seq, id of the event there)."""
+        """The peer's frontier, or a part of it: (author, seq, first bytes of the id there)."""
         peer = self._peers[link]
-        for author, seq, head in entries:
+        for author, seq, prefix in entries:
+            self.missing(link, author, seq)
             here = self.chains.get(author)
-            if here is None or here[0] < seq:
-                if len(peer.waiting) < authors_waiting_max or author in peer.waiting:
-                    peer.waiting[author] = max(seq, peer.waiting.get(author, -1))
-            elif here[0] == seq and here[1] != head:
+            if here is not None and here[0] == seq and here[1][:prefix_bytes] != prefix:
                 peer.differs = True
 
     def missing(self, link: Link, author: bytes, seq: int) -> None:
-        """An event of the peer's came whose predecessors, up to ``seq``, are not here."""
-        self.told(link, ((author, seq, b""),))
+        """The peer holds the author's chain up to ``seq``: what of it is not here is asked for."""
+        peer, here = self._peers[link], self.chains.get(author)
+        room = len(peer.waiting) < authors_waiting_max or author in peer.waiting
+        if room and (here is None or here[0] < seq):
+            peer.waiting[author] = max(seq, peer.waiting.get(author, -1))
 
     def next(self, link: Link, now_ms: int) -> list[Wanted]:
         """What to ask the peer for now. Each is under way until ``came``, ``failed`` or its time is up."""
@@ -87,6 +91,7 @@ class Pulls:
                 continue
             wanted = Wanted(author, first, min(last, first + backfill_batch_events - 1))
             peer.under_way[author] = (wanted, now_ms + range_patience_ms)
+            self._late_ms = soonest(self._late_ms, now_ms + range_patience_ms)
             self._taken[author] = link
             found.append(wanted)
         return found
@@ -124,18 +129,23 @@ class Pulls:
             del self._taken[author]
 
     def late(self, now_ms: int) -> list[tuple[Link, bytes]]:
-        """Ranges that did not come in time."""
-        return [
-            (link, author)
+        """Ranges that did not come in time: told once, and over then."""
+        if self._late_ms is None or now_ms < self._late_ms:
+            return []
+        under_way = [
+            (link, author, due_ms)
             for link, peer in self._peers.items()
             for author, (_, due_ms) in peer.under_way.items()
-            if due_ms <= now_ms
         ]
+        late = [(link, author) for link, author, due_ms in under_way if due_ms <= now_ms]
+        for link, author in late:
+            self.failed(link, author)
+        self._late_ms = soonest(*(due_ms for _, _, due_ms in under_way if due_ms > now_ms))
+        return late
 
     def next_ms(self) -> int | None:
-        """When the next range is late."""
-        dues = [due_ms for peer in self._peers.values() for _, due_ms in peer.under_way.values()]
-        return min(dues, default=None)
+        """When a range may be late, at the earliest."""
+        return self._late_ms
 
     def idle(self, link: Link) -> bool:
         """Whether nothing is to be asked of the peer any more."""

@@ -247,7 +247,7 @@ def test_who_claims_heads_that_it_never_gives_is_not_let_in_for_a_while() -> Non
     _, swarm = swarm_of(2)
     enemy = met(swarm, "ben")
     enemy.say(m.FrontierGet())
-    lies = tuple((bytes([number]) * 32, 1_000, bytes(32)) for number in range(100))
+    lies = tuple((bytes([number]) * 32, 1_000, bytes(m.prefix_bytes)) for number in range(100))
     enemy.say(m.Frontier(lies, more=False))
     for _ in range(20):
         asked = [said for said in enemy.answers(m.RangeGet) if isinstance(said, m.RangeGet)]
@@ -263,7 +263,7 @@ def test_who_claims_heads_and_is_silent_about_them_loses_merit_but_not_at_once()
     _, swarm = swarm_of(2)
     enemy = met(swarm, "ben")
     enemy.say(m.FrontierGet())
-    enemy.say(m.Frontier(tuple((bytes([number]) * 32, 9, bytes(32)) for number in range(100)), more=False))
+    enemy.say(m.Frontier(tuple((bytes([number]) * 32, 9, bytes(m.prefix_bytes)) for number in range(100)), more=False))
     enemy.wait(25_000)
     assert -6 < enemy.node.machine.conduct.score(enemy.keys.node_id, swarm.now_ms) < -4
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from net.proto import peers
 from net.proto.conduct import Ledger
-from net.proto.peers import PeerBook, Target, tried_again_ms_max
+from net.proto.peers import PeerBook, tried_again_ms_max
+from net.proto.places import Target
 from tests.net.proto.books import book, connect, me, minute, node, now, place
 
 # -- what others tell ----------------------------------------------------------------------------------------------
