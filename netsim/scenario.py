@@ -26,7 +26,7 @@ LiarKind = Literal["twin", "withholder", "braggart", "spammer", "backdater", "st
 """What a node that lies does: two processes with one key (equivocates, votes twice); serves nothing of others; claims
 chains that it does not have; floods within and beyond its budgets; creates old tasks; is no member and floods."""
 FaultKind = Literal[
-    "partition", "one_way", "reset", "crash", "wipe", "restore", "stall", "skew", "eclipse", "churn"
+    "partition", "one_way", "reset", "crash", "wipe", "restore", "stall", "skew", "eclipse", "churn", "upgrade"
 ]  # fmt: skip
 
 

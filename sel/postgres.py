@@ -14,6 +14,7 @@ from sel.columns import (
     addition_arguments,
     batch_arguments,
     chain_of,
+    check_folded_by,
     columns,
     event_columns,
     event_row,
@@ -243,6 +244,7 @@ class PostgresStore:
         async def whole(connection: Connection) -> T:
             async with connection.transaction():
                 row = tuple(await connection.fetchrow(sql["lock_head"], self.node_id))
+                check_folded_by(row)
                 head, version, own = locked(row, self.node_id)
                 known = self._recall if version == self._recall.version else None
                 txn = PgTxn(connection, head, self.network_id, own, known)

@@ -41,6 +41,7 @@ from sel.outline import Advance, Mark
 from sel.rows import Duplicate, LogHead, NotAdmitted, Outcome, Stored, Void, Waiting
 from sel.signatures import Checker, bad_signatures
 from sel.store import Written
+from wattswarm.kernel import limits
 from wattswarm.kernel.bundle import make_bundle
 from wattswarm.kernel.certificate import (
     Certificate,
@@ -50,9 +51,10 @@ from wattswarm.kernel.certificate import (
 )
 from wattswarm.kernel.event import Event, parse
 from wattswarm.kernel.finality import final_commit_hash, statement
-from wattswarm.kernel.limits import LOCAL_PROTOCOL_VERSION, certificate_bytes_max, clock_skew_tolerance_ms
+from wattswarm.kernel.limits import certificate_bytes_max, clock_skew_tolerance_ms
+from wattswarm.kernel.membership import Network
 from wattswarm.kernel.payloads.judge import DecisionFinalized, FinalityVote
-from wattswarm.kernel.refusal import Malformed, Refused
+from wattswarm.kernel.refusal import Malformed, Refused, Unsupported
 from wattswarm.node import Node, now_ms
 
 channel = "wattswarm_log"
@@ -72,7 +74,7 @@ def standing_of(head: LogHead) -> Standing:
         Total(head.events, head.events_sum.to_bytes(32, "little")),
         Total(head.certificates, head.certificates_sum.to_bytes(32, "little")),
         head.state_root.to_bytes(32, "little"),
-        LOCAL_PROTOCOL_VERSION,
+        limits.LOCAL_PROTOCOL_VERSION,
     )
 
 
@@ -89,6 +91,20 @@ def decision_of(event: Event) -> bytes:
     assert isinstance(said, DecisionFinalized)
     membership, candidate = said.finality_proof.membership, said.winning_candidate_hash
     return final_commit_hash(statement(event.network_id, membership, event.stream, event.epoch, candidate))
+
+
+def sorted_out(wires: Sequence[bytes], network: Network) -> tuple[list[Certificate], int, int]:
+    """Certificates that came: those that can be judged; how many are not sound; how many another version's."""
+    sound: list[Certificate] = []
+    foreign = 0
+    for wire in wires:
+        try:
+            sound.append(parse_certificate(wire, network))
+        except Unsupported:
+            foreign += 1
+        except Refused:
+            continue
+    return sound, len(wires) - len(sound) - foreign, foreign
 
 
 def fate_of(event: Event, outcome: Outcome) -> Fate:
@@ -266,7 +282,7 @@ class SharedLog:
         """
         async with self._parsing:
             parsed = await self._parsed(events)
-            sound, unsound = self._certificates(certificates)
+            sound, unsound, foreign = sorted_out(certificates, self._node.log.network)
         async with self._checking:
             bad = await self._bad([event for event in parsed if event is not None], sound)
         good = [event for event in parsed if event is not None and event.id not in bad]
@@ -277,7 +293,7 @@ class SharedLog:
             Fate(b"", "bad") if event is None or event.id in bad else fate_of(event, taken.outcomes[event.id])
             for event in parsed
         ]
-        return Intake(fates, unsound + len(taken.refusals) - waiting, waiting)
+        return Intake(fates, unsound + len(taken.refusals) - waiting, waiting + foreign)
 
     async def _bad(self, events: Sequence[Event], certificates: Sequence[Certificate]) -> set[bytes]:
         """The ids of those whose signature is not their author's."""
@@ -307,15 +323,6 @@ class SharedLog:
             if number % parsed_at_once == 0:
                 await trio.lowlevel.checkpoint()
         return parsed
-
-    def _certificates(self, wires: Sequence[bytes]) -> tuple[list[Certificate], int]:
-        sound: list[Certificate] = []
-        for wire in wires:
-            try:
-                sound.append(parse_certificate(wire, self._node.log.network))
-            except Refused:
-                continue
-        return sound, len(wires) - len(sound)
 
     # -- what peers ask -------------------------------------------------------------------------------------------
 

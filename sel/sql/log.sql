@@ -4,7 +4,7 @@
 -- manual, "Read Committed Isolation Level"): ``fresh`` says whether the chain is of the same moment as the totals.
 SELECT h.seq, h.events, h.events_sum, h.certificates, h.certificates_sum, h.state_root, h.max_hlc, h.parked,
     h.memberships, h.version, h.version = (SELECT version FROM log_head) AS fresh,
-    c.author, c.seq, c.event_id, c.hlc, c.day, c.day_events, c.day_bytes, c.void_from
+    h.folded_by, c.author, c.seq, c.event_id, c.hlc, c.day, c.day_events, c.day_bytes, c.void_from
 FROM log_head h LEFT JOIN chains c ON c.author = $1 FOR UPDATE OF h;
 
 -- name: read_head
@@ -17,6 +17,12 @@ SELECT network_id, node_id FROM log_head;
 -- name: claim_owner
 -- A fresh log becomes one network's and one node's.
 UPDATE log_head SET network_id = $1, node_id = $2 WHERE network_id IS NULL;
+
+-- name: folded_by
+SELECT folded_by FROM log_head;
+
+-- name: note_folded_by
+UPDATE log_head SET folded_by = $1;
 
 -- name: release_owner
 -- A log that holds nothing may become another network's.
