@@ -340,7 +340,7 @@ class PeerBook:
         return len(known - readers - {None}) <= mesh_full
 
     def surplus(self) -> list[bytes]:
-        """Nodes to let go, at random: above 8 links where not all are linked; no friend, and two that we dialled stay."""
+        """Nodes to let go, at random: above 8 links where not all are linked; no friend, nor two that we dialled."""
         if len(self._up) <= mesh_max or self._is_small():
             return []
         mesh = {node_id: up for node_id, up in self._up.items() if up.takes_part}
