@@ -61,6 +61,7 @@ class Exchange:
         self.serving = Serving(hands, self.gossip.make_eager)
         self.certificates = Certificates(hands, self.sets, self._certified)
         self._under_way = 0
+        self._taking: set[bytes] = set()  # ids of what gossip brought and is being stored
         self._settling = Settling()
 
     # -- links ------------------------------------------------------------------------------------------------------
@@ -158,18 +159,17 @@ class Exchange:
         ):
             self.gossip.lost(fresh)
             return
-        self._take(peer, [wires[one] for one in fresh], asked, now_ms)
-
-    def _take(self, peer: Peer, wires: Sequence[m.Wire], asked: bool, now_ms: int) -> None:
-        if not wires:
+        if not fresh:
             return
-        self._under_way += len(wires)
+        self._under_way += len(fresh)
+        self._taking.update(fresh)
 
         def then(done: Ingested, now_ms: int) -> None:
-            self._under_way -= len(wires)
+            self._under_way -= len(fresh)
+            self._taking.difference_update(fresh)
             self._judge(peer, done.fates, asked, now_ms)
 
-        self.hands.ingest(wires, (), asked, then)
+        self.hands.ingest([wires[one] for one in fresh], (), asked, then)
 
     def _judge(self, peer: Peer, fates: Sequence[Fate], asked: bool, now_ms: int) -> None:
         """What came of a peer's events: useful ones speak for it, bad ones against it, gaps are asked about."""
@@ -335,8 +335,9 @@ class Exchange:
         if found.which == events_set:
             for ids in portions(found.have, m.ids_max):
                 self.hands.send(peer, m.Have(ids), lane=m.BACKFILL)
-            self.gossip.lost(found.need)  # what was met and is not here was parked, and made room for others
-            self.gossip.lacks(peer.link, found.need, now_ms)
+            need = [one for one in found.need if one not in self._taking]  # else parked, and made room for others
+            self.gossip.lost(need)
+            self.gossip.lacks(peer.link, need, now_ms)
         else:
             self.certificates.announce(peer, found.have)
             self.certificates.fetch(peer, found.need)
