@@ -335,8 +335,8 @@ class Exchange:
         if found.which == events_set:
             for ids in portions(found.have, m.ids_max):
                 self.hands.send(peer, m.Have(ids), lane=m.BACKFILL)
-            need = [one for one in found.need if one not in self._taking]  # else parked, and made room for others
-            self.gossip.lost(need)
+            need = [one for one in found.need if one not in self._taking]
+            self.gossip.lost(need)  # what was met and is not here was parked, and made room for others
             self.gossip.lacks(peer.link, need, now_ms)
         else:
             self.certificates.announce(peer, found.have)
