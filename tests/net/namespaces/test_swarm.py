@@ -19,7 +19,7 @@ import pytest
 
 from sel import views
 from tests.daemons import contract, daemon, eventually, on_node, place, submit, wattswarm
-from tests.net.namespaces.lan import Cut, Lan, open_lan
+from netsim.cluster.lan import Cut, Lan, open_lan
 from tests.swarms import (
     Swarm,
     becomes,
