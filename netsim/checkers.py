@@ -6,10 +6,13 @@ does; what they compare is what nodes hold, never what nodes say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from netsim.disk import Written
 from netsim.node import SimNode
+from netsim.releases import Release
+from sel.rows import LogHead, Parked, StreamRow
 from wattswarm.kernel import limits
 from wattswarm.kernel.certificate import DecisionCertificate
 from wattswarm.kernel.event import Event
@@ -17,6 +20,41 @@ from wattswarm.kernel.payloads.judge import FinalityVote
 from wattswarm.recovery import enough, others_of
 
 ended = ("FINALIZED", "EXPIRED", "STOPPED", "KILLED", "FORKED")
+
+
+class Held(Protocol):
+    """A log, as far as it is looked at."""
+
+    @property
+    def head(self) -> LogHead: ...
+    @property
+    def stream_rows(self) -> Mapping[bytes, StreamRow]: ...
+    @property
+    def parked(self) -> Mapping[bytes, Parked]: ...
+    def live(self) -> Iterable[Event]: ...
+
+
+class Disk(Protocol):
+    """What a log lies on."""
+
+    @property
+    def store(self) -> Held: ...
+
+
+class Holder(Protocol):
+    """A node with its log: a simulated one, or a copy of what a daemon's database holds.
+
+    ``disks``: how often it was given another disk, of which nobody knows how old it was. ``release``: of the program.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def disks(self) -> int: ...
+    @property
+    def disk(self) -> Disk: ...
+    @property
+    def release(self) -> Release: ...
 
 
 class Violation(Exception):
@@ -43,7 +81,7 @@ class Checkers:
 
     # -- with every transaction -------------------------------------------------------------------------------------
 
-    def wrote(self, node: SimNode, written: Written) -> None:
+    def wrote(self, node: Holder, written: Written) -> None:
         """One transaction of an honest node's log."""
         self._same_state(node)
         for event in written.events:
@@ -55,7 +93,7 @@ class Checkers:
         for stream in written.streams:
             self._final_is_final(node, stream)
 
-    def _same_state(self, node: SimNode) -> None:
+    def _same_state(self, node: Holder) -> None:
         head = node.disk.store.head
         held = node.release.protocol, head.events, head.events_sum, head.certificates, head.certificates_sum
         root, who = self._roots.setdefault(held, (head.state_root, node.name))
@@ -75,13 +113,13 @@ class Checkers:
             same = known == event.payload.candidate_hash
             _must(same, f"an honest node voted twice: {event.author.hex()[:8]} on {event.task.hex()[:8]}")
 
-    def _one_proof(self, node: SimNode, certificate: DecisionCertificate) -> None:
+    def _one_proof(self, node: Holder, certificate: DecisionCertificate) -> None:
         task, epoch = certificate.creation.id, certificate.epoch
         name = certificate.candidate_hash
         known = self._proofs.setdefault((task, epoch), name)
         _must(not self._safe or known == name, f"two proofs for {task.hex()[:8]}, the second met by {node.name}")
 
-    def _final_is_final(self, node: SimNode, stream: bytes) -> None:
+    def _final_is_final(self, node: Holder, stream: bytes) -> None:
         row = node.disk.store.stream_rows.get(stream)
         if row is None or row.facts is None or not self._safe:
             return
@@ -116,7 +154,7 @@ class Checkers:
 
     # -- when all is healed -----------------------------------------------------------------------------------------
 
-    def healed(self, nodes: list[SimNode], tasks: Iterable[bytes]) -> None:
+    def healed(self, nodes: Sequence[Holder], tasks: Iterable[bytes]) -> None:
         """All faults are over, and there was time: honest nodes hold the same, and every task has ended."""
         first, *others = nodes
         for node in others:
@@ -129,14 +167,14 @@ class Checkers:
             self._chains(node)
             self._bounded(node)
 
-    def _level(self, one: SimNode, other: SimNode) -> None:
+    def _level(self, one: Holder, other: Holder) -> None:
         mine, theirs = one.disk.store.head, other.disk.store.head
         held = [(head.events, head.events_sum, head.certificates_sum) for head in (mine, theirs)]
         said = f"{mine.events}+{mine.certificates} and {theirs.events}+{theirs.certificates}"
         _must(held[0] == held[1], f"{one.name} and {other.name} hold different sets, though all is healed: {said}")
         _must(mine.state_root == theirs.state_root, f"{one.name} and {other.name} have two roots")
 
-    def _chains(self, node: SimNode) -> None:
+    def _chains(self, node: Holder) -> None:
         store = node.disk.store
         last: dict[bytes, Event] = {}
         for event in sorted(store.live(), key=lambda event: (event.author, event.author_seq)):
@@ -146,7 +184,7 @@ class Checkers:
             _must(whole, f"{node.name} has a chain with a gap: {event.author.hex()[:8]} at {event.author_seq}")
             last[event.author] = event
 
-    def _bounded(self, node: SimNode) -> None:
+    def _bounded(self, node: Holder) -> None:
         store = node.disk.store
         per_author: dict[bytes, int] = {}
         for parked in store.parked.values():

@@ -15,6 +15,7 @@ from cli.main import dashes, run
 from cli.options import epilog
 from netsim import scenario as scenarios
 from netsim import sweep as sweeps
+from netsim.cluster.options import Wanted, cluster_options, run_cluster
 from netsim.scenario import Scenario
 from netsim.world import Outcome, World
 from wattswarm.kernel.refusal import Problem, Refused
@@ -38,8 +39,9 @@ def listed() -> None:
     output.table(("scenario", "nodes", "size", "what"), [(s.name, str(s.nodes), s.size, s.about) for s in found])
 
 
-def _chosen(name: str, nodes: int | None) -> Scenario:
+def _chosen(name: str, nodes: int | None, *, cluster: bool = False) -> Scenario:
     scenario = scenarios.load(name)
+    scenarios.check_kinds(scenario, cluster=cluster)
     if nodes is None:
         return scenario
     if not 1 <= nodes <= scenarios.nodes_max:
@@ -56,33 +58,40 @@ def _chosen(name: str, nodes: int | None) -> Scenario:
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="write the run down, for report and replay"
 )
 @click.option("--trace", type=click.File("w"), help="write every line of the trace")
-def one(scenario: str, seed: int, nodes: int | None, out: Path | None, trace: TextIO | None) -> int:
+@cluster_options
+def one(scenario: str, seed: int, nodes: int | None, out: Path | None, trace: TextIO | None, wanted: Wanted) -> int:
     """Run one scenario (a name of `list`, or a TOML file) with one seed."""
-    chosen = _chosen(scenario, nodes)
+    chosen = wanted.changed(_chosen(scenario, nodes, cluster=wanted.cluster))
     began = time.monotonic()
-    world = World(chosen, seed, trace)
-    whole_ms = round((chosen.seconds + chosen.settle_s) * 1000)
-    with output.progress(f"{chosen.name} seed {seed}", whole_ms) as bar:
-        outcome = world.run(lambda done, _whole: bar(done))
+    outcome = run_cluster(chosen, seed, trace, wanted.logs) if wanted.cluster else _simulated(chosen, seed, trace)
     _tell(outcome, time.monotonic() - began)
     if out is not None:
         sweeps.record(chosen, outcome, out)
     if outcome.fault:
-        _tell_fault(outcome, sweeps.again(scenario, seed, nodes))
+        _tell_fault(outcome, sweeps.again(scenario, seed, nodes) + wanted.words)
     return 1 if outcome.fault else 0
+
+
+def _simulated(chosen: Scenario, seed: int, trace: TextIO | None) -> Outcome:
+    world = World(chosen, seed, trace)
+    whole_ms = round((chosen.seconds + chosen.settle_s) * 1000)
+    with output.progress(f"{chosen.name} seed {seed}", whole_ms) as bar:
+        return world.run(lambda done, _whole: bar(done))
 
 
 def _tell(outcome: Outcome, wall_s: float) -> None:
     figures, virtual_s = outcome.figures, outcome.virtual_ms / 1000
+    times = "of daemons" if sweeps.is_cluster(outcome) else f"{virtual_s / wall_s:.0f} times real time"
+    tasks = ", ".join(f"{count} {how.lower()}" for how, count in sorted(figures.get("ended", {}).items()))
     output.fields(
         {
             "scenario": f"{outcome.scenario}, seed {outcome.seed}",
             "held": click.style("everything", fg="green") if not outcome.fault else click.style("not all", fg="red"),
-            "time": f"{virtual_s:.0f} s in {wall_s:.1f} s, {virtual_s / wall_s:.0f} times real time",
-            "events": f"{outcome.events} on {figures['nodes']} nodes, {outcome.tasks} tasks",
+            "time": f"{virtual_s:.0f} s in {wall_s:.1f} s, {times}",
+            "events": f"{outcome.events} on {figures['nodes']} nodes, {outcome.tasks} tasks{tasks and f' ({tasks})'}",
             "delivery": _ms(figures["delivery_ms"]),
             "finality": _ms(figures["finality_ms"]),
-            "copies": f"{figures['copies']} of an event that a node received",
+            "copies": f"{figures['copies'] or 'not counted,'} of an event that a node received",
             "bytes": f"{figures['bytes_per_node']} a node",
             "trace": outcome.digest,
         }
@@ -130,6 +139,8 @@ def swept(scenario: str, seeds: str, jobs: int, nodes: int | None) -> int:
 def replayed(file: Path) -> int:
     """Run again what `run --out` wrote down, and say whether the same happened."""
     recorded = sweeps.read_record(file)
+    if sweeps.is_cluster(recorded.outcome):
+        raise Refused("record", f"{file} is a run of daemons: what they did in real time never happens again")
     outcome = World(recorded.scenario, recorded.outcome.seed).run()
     before = recorded.outcome.digest
     same = outcome.digest == before

@@ -75,13 +75,13 @@ class Measures:
             "bytes_each": {name: wires.bytes[name] for name in sorted(wires.hosts)},
             "bytes_per_node": sum(wires.bytes.values()) // max(1, len(nodes)),
             "convergence": self.spread,
-            "delays_ms": _histogram(self.delays),
+            "delays_ms": histogram(self.delays),
             "finality_all_ms": self.finality,
             "faults": [list(fault) for fault in faults],
         }
 
 
-def _histogram(values: Sequence[int]) -> list[tuple[int, int]]:
+def histogram(values: Sequence[int]) -> list[tuple[int, int]]:
     """(ms, how many), by powers of two: enough for a plot, and small."""
     found = Counter(0 if value <= 0 else 1 << (value.bit_length() - 1) for value in values)
     return sorted(found.items())

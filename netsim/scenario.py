@@ -26,8 +26,11 @@ LiarKind = Literal["twin", "withholder", "braggart", "spammer", "backdater", "st
 """What a node that lies does: two processes with one key (equivocates, votes twice); serves nothing of others; claims
 chains that it does not have; floods within and beyond its budgets; creates old tasks; is no member and floods."""
 FaultKind = Literal[
-    "partition", "one_way", "reset", "crash", "wipe", "restore", "stall", "skew", "eclipse", "churn", "upgrade"
+    "partition", "one_way", "reset", "crash", "wipe", "restore", "stall", "skew", "eclipse", "churn", "upgrade",
+    "postgres", "disk_full",
 ]  # fmt: skip
+simulated_only, cluster_only = ("eclipse", "churn", "upgrade"), ("postgres", "disk_full")
+"""Kinds of faults that need liars, a council or a release of this program's, and those that need a real Postgres."""
 
 
 class Load(Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,16 +64,18 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
 
     ``finalizers``: how many members decide, 0 for all. ``late``: nodes that begin only when the load is over.
     ``spares``: nodes beside them that are no members at first; they read along, and may become members.
-    ``size``: small scenarios are swept often, big ones seldom.
+    ``size``: small scenarios are swept often, big ones seldom, those for a cluster of daemons not at all.
+    ``lasting``: nodes whose daemons no fault ends (of a cluster), so that their memory is seen over a whole run.
     """
 
     name: str
     about: str
-    size: Literal["small", "big"] = "small"
+    size: Literal["small", "big", "cluster"] = "small"
     nodes: Annotated[int, Meta(ge=1, le=nodes_max)] = 4
     finalizers: Count = 0
     late: Count = 0
     spares: Count = 0
+    lasting: Count = 0
     seconds: Seconds = 20
     settle_s: Seconds = 180
     udp: bool = True
@@ -98,6 +103,19 @@ def load(name: str) -> Scenario:
         raise Refused("scenario", "there is no such scenario", (found,)) from None
     except (msgspec.DecodeError, OSError) as error:
         raise Refused("scenario", f"{path}: {error}") from None
+
+
+def refuse(scenario: Scenario, field: str, found: str, expected: str) -> Refused:
+    """What to raise when a field of a scenario cannot be had."""
+    return Refused("scenario", f"{scenario.name} cannot be run so", (Problem(field, found, expected),))
+
+
+def check_kinds(scenario: Scenario, *, cluster: bool) -> None:
+    """Refuse faults that there are only in the other mode. Raises ``Refused`` naming the field."""
+    there, where = (simulated_only, "without --cluster") if cluster else (cluster_only, "with --cluster")
+    for number, fault in enumerate(scenario.faults):
+        if fault.kind in there:
+            raise refuse(scenario, f"faults[{number}].kind", fault.kind, f"such a fault only {where}")
 
 
 def names() -> list[str]:

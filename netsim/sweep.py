@@ -43,6 +43,11 @@ def again(name: str, seed: int, nodes: int | None = None) -> str:
     return f"wattswarm-netsim run {name} --seed {seed}" + (f" --nodes {nodes}" if nodes else "")
 
 
+def is_cluster(outcome: Outcome) -> bool:
+    """Whether it is of real daemons (netsim/cluster)."""
+    return bool(outcome.figures.get("cluster"))
+
+
 def seeds_of(text: str) -> range:
     """``A..B``, both ends counted, or one number. Raises ``Refused``."""
     first, dots, last = text.partition("..")

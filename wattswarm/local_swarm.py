@@ -11,9 +11,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -41,14 +41,21 @@ stop_s_max = 30.0
 """Longer than a daemon's own patience with itself: after that it is killed."""
 
 
-def found(places: Sequence[Path], name: str) -> list[Home]:
-    """One network, signed by a node in each of ``places``, all of them with every role. The places must be new."""
+def found(places: Sequence[Path], name: str, finalizers: int = 0) -> list[Home]:
+    """One network, signed by a node in each of ``places``; each has every role. The places must be new.
+
+    ``finalizers``: how many of them decide, the first ones; 0: all.
+    """
     keys = [open_home(place, now_ms()).keys for place in places]
+    deciding = finalizers or len(keys)
     genesis = make_genesis(
         name=name,
         created_at=now_ms() - 1_000,
         fault_model="byzantine",
-        members={each.node_id: all_roles for each in keys},
+        members={
+            each.node_id: all_roles if number < deciding else all_roles - {"finalizer"}
+            for number, each in enumerate(keys)
+        },
         signers=keys,
     )
     for place in places:
@@ -58,12 +65,18 @@ def found(places: Sequence[Path], name: str) -> list[Home]:
 
 @dataclass
 class Member:
-    """A node of the swarm. ``process`` is None while no daemon of it runs; ``listen``: where it was reached last."""
+    """A node of the swarm. ``process`` is None while no daemon of it runs; ``listen``: where it was reached last.
+
+    ``within``: words before its daemon's command, such as make it run in a network namespace; ``environment``: what
+    its daemon finds there besides.
+    """
 
     name: str
     home: Home
     process: trio.Process | None = None
     listen: str = ""
+    within: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def log(self) -> Path:
@@ -76,10 +89,14 @@ class Member:
 
     async def start(self) -> None:
         """Have its daemon run, and wait until it is ready. Raises ``Refused`` with what it said instead."""
-        command = [sys.executable, "-m", "cli.node_daemon", "--state-dir", str(self.home.path)]
+        command = [*self.within, sys.executable, "-m", "cli.node_daemon", "--state-dir", str(self.home.path)]
         with self.log.open("ab") as errors, trio.CancelScope(shield=True):
             self.process = process = await trio.lowlevel.open_process(
-                command, stdout=subprocess.PIPE, stderr=errors, env=_environment(), start_new_session=True
+                command,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**_environment(), **self.environment},
+                start_new_session=True,
             )
         said = b""
         assert process.stdout is not None
@@ -115,7 +132,7 @@ class Member:
                 await trio.sleep(0.02)
             if self.process is not None:
                 await self.kill()
-            await trio.to_thread.run_sync(_stop_postgres, self.home.path)
+            await trio.to_thread.run_sync(stop_postgres, self.home.path)
 
 
 @dataclass(frozen=True)
@@ -263,7 +280,8 @@ async def _first_line(stdout: trio.abc.ReceiveStream) -> bytes:
     return said.strip()
 
 
-def _stop_postgres(state_dir: Path) -> None:
+def stop_postgres(state_dir: Path) -> None:
+    """Stop the Postgres of a state directory that nobody uses, if it runs. Blocking."""
     if running(state_dir):
         with EmbeddedPostgres(state_dir):
             pass

@@ -385,12 +385,10 @@ class Exchange:
         for link, author in late:
             self.pulls.failed(link, author)
             peer = self.hands.peers.get(link)
-            if peer is None:
-                continue
-            if peer.late_blamed_ms + late_blame_ms <= now_ms:
+            if peer is not None and peer.late_blamed_ms + late_blame_ms <= now_ms:
                 peer.late_blamed_ms = now_ms
                 self.hands.blame(peer, "broken_want", now_ms)
-            if link in self.hands.peers:
+            if peer is not None and link in self.hands.peers:
                 self._pump(peer, now_ms)
         if late:
             self._pump_all(now_ms)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.net.namespaces.lan import want
+from netsim.cluster.lan import want
 
 
 @pytest.fixture(scope="package")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.net.namespaces.lan import Lan, open_lan
+from netsim.cluster.lan import Lan, open_lan
 
 answering = (
     "import socket; s = socket.create_server(('', 7000)); print('up', flush=True)\n"
@@ -79,7 +79,7 @@ def test_hosts_are_gone_with_their_block_and_whatever_ran_in_them(hosts_can_be_m
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(hosts_can_be_made: None) -> None:
-    script = "import os\nfrom tests.net.namespaces.lan import open_lan\nwith open_lan(1): os.kill(os.getpid(), 9)"
+    script = "import os\nfrom netsim.cluster.lan import open_lan\nwith open_lan(1): os.kill(os.getpid(), 9)"
     killed = subprocess.Popen([sys.executable, "-c", script], cwd=os.getcwd())
     killed.communicate(timeout=30)
     assert [*Path("/run/netns").glob(f"wslan-{killed.pid}-*")]

@@ -10,12 +10,13 @@ Needs root, iproute2 and nftables. Names hold the process that made them: what a
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -23,6 +24,8 @@ from pathlib import Path
 from typing import Literal
 
 Cut = Literal["silent", "reset"]
+Cuts = Mapping[tuple[int, int], Cut]
+"""(from, to) -> how what goes that way ends. Hosts by their numbers."""
 tools = ("ip", "nft")
 hosts_max = 250
 _named = re.compile(r"wslan-(\d+)-\d+-\w+")
@@ -44,9 +47,8 @@ class Lan:
 
     name: str
     size: int
-    _cut_from: dict[int, set[int]] = field(default_factory=dict)
-    _how: Cut = "silent"
-    _loss_percent: int = 0
+    _cuts: dict[tuple[int, int], Cut] = field(default_factory=dict)
+    _loss_percent: float = 0
 
     def address(self, host: int) -> str:
         """Where the others reach a host."""
@@ -62,22 +64,28 @@ class Lan:
 
     def cut(self, left: Collection[int], right: Collection[int], how: Cut = "silent") -> None:
         """Let nothing through between these and those any more."""
-        self._how = how
-        for here, there in ((left, right), (right, left)):
-            for host in here:
-                self._cut_from.setdefault(host, set()).update(there)
-        self._rule()
+        ways = [(here, there) for here in left for there in right]
+        self.let(self._cuts | dict.fromkeys([*ways, *((there, here) for here, there in ways)], how))
 
     def heal(self) -> None:
         """Let everything through between all of them, as far as nothing is lost."""
-        self._cut_from.clear()
+        self.let({})
+
+    def let(self, cuts: Cuts) -> None:
+        """Exactly these ways are cut from now on."""
+        self._cuts = dict(cuts)
         self._rule()
 
-    def lose(self, percent: int) -> None:
+    def lose(self, percent: float) -> None:
         """Lose this share of all packets between hosts, at random."""
         assert 0 <= percent <= 100
         self._loss_percent = percent
         self._rule()
+
+    def sent_bytes(self, host: int) -> int:
+        """What a host has sent to the others since it was made."""
+        told = _run("ip", "-n", self.namespace("lan"), "-s", "-j", "link", "show", f"host{host}")
+        return int(json.loads(told)[0]["stats64"]["rx"]["bytes"])
 
     def _rule(self) -> None:
         for host in range(self.size):
@@ -86,15 +94,21 @@ class Lan:
     def _rules(self, host: int) -> str:
         """All rules of a host; what was there before goes in the same transaction."""
         rules = ['iifname != "eth0" accept']
-        if self._cut_from.get(host):
-            others = "ip saddr { " + ", ".join(map(self.address, sorted(self._cut_from[host]))) + " }"
-            if self._how == "reset":
-                rules += ["tcp flags & rst == rst accept", f"{others} meta l4proto tcp reject with tcp reset"]
-            rules.append(f"{others} drop")
+        resets, drops = (self._sources(host, how) for how in ("reset", "silent"))
+        if resets:
+            rules += ["tcp flags & rst == rst accept", f"{resets} meta l4proto tcp reject with tcp reset"]
+        rules += [f"{others} drop" for others in (resets, drops) if others]
         if self._loss_percent:
-            rules.append(f"numgen random mod 100 < {self._loss_percent} drop")
+            rules.append(f"numgen random mod 10000 < {round(self._loss_percent * 100)} drop")
         chain = "\n".join(("type filter hook input priority 0; policy accept;", *rules))
         return f"table inet faults\ndelete table inet faults\ntable inet faults {{\nchain input {{\n{chain}\n}}\n}}\n"
+
+    def _sources(self, host: int, how: Cut) -> str:
+        """What matches packets of those who are cut from a host in this way; empty if nobody is."""
+        sources = [
+            self.address(here) for (here, there), cut in sorted(self._cuts.items()) if (there, cut) == (host, how)
+        ]
+        return "ip saddr { " + ", ".join(sources) + " }" if sources else ""
 
 
 @contextmanager
