@@ -82,6 +82,10 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     faults: tuple[Fault, ...] = ()
     liars: Mapping[LiarKind, Count] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.late + sum(self.liars.values()) >= self.nodes:
+            raise ValueError("no honest node would be there from the beginning")
+
 
 def load(name: str) -> Scenario:
     """A scenario by its name, or by the path of a TOML file. Raises ``Refused`` saying what is wrong with it."""
