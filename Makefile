@@ -12,7 +12,7 @@ PYTHON = $(shell for p in python3.11 python3.12 python3.13 python3; do \
 # Two files at a time: most of the time is waited for daemons. `make TESTS=.venv/bin/pytest test` takes one at a time.
 TESTS = $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo test check bench soak clean
+.PHONY: demo test check sweep bench soak clean
 
 demo: $(STAMP)
 	@$(BIN)/wattswarm demo
@@ -20,13 +20,19 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(TESTS)
 
-check: $(STAMP)
+check: $(STAMP) sweep
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.sizes
 	$(TESTS)
+
+# Simulated swarms: twenty seeds of each small scenario, one of the big ones that take seconds.
+sweep: $(STAMP)
+	$(BIN)/wattswarm-netsim sweep small --seeds 1..20 --jobs 2
+	$(BIN)/wattswarm-netsim sweep sybil-20-to-1 --seeds 1 --jobs 1
+	$(BIN)/wattswarm-netsim sweep cold-join-large-log --seeds 1 --jobs 1
 
 bench: $(STAMP)
 	$(BIN)/python -m bench
