@@ -42,8 +42,9 @@ def _chosen(name: str, nodes: int | None) -> Scenario:
     scenario = scenarios.load(name)
     if nodes is None:
         return scenario
-    if not 1 <= nodes <= scenarios.nodes_max:
-        found = Problem("nodes", str(nodes), f"1 to {scenarios.nodes_max}")
+    least = 1 + scenario.late + sum(scenario.liars.values())
+    if not least <= nodes <= scenarios.nodes_max:
+        found = Problem("nodes", str(nodes), f"{least} to {scenarios.nodes_max}")
         raise Refused("nodes", "so many nodes cannot be simulated", (found,))
     return replace(scenario, nodes=nodes)
 
