@@ -19,9 +19,9 @@ from wattswarm.kernel.contract_draft import contract_from_json, sample_contract
 from wattswarm.kernel.event import Draft
 from wattswarm.kernel.payloads.work import TaskClaimed, TaskCreated
 from wattswarm.node import Node, now_ms, open_node
-from wattswarm.runtime.autopilot import Hands
 from wattswarm.runtime.client import RuntimeClient
 from wattswarm.runtime.local import reference_runtime
+from wattswarm.runtime.part import Hands
 from wattswarm.runtime.run_real import Run
 
 concurrent_tasks = 16

@@ -47,10 +47,11 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
 
 
 def fields(pairs: Mapping[str, Any]) -> None:
-    """Names and values, one a line."""
+    """Names and values, one a line: text as it is, all else as JSON."""
     width = max(map(len, pairs), default=0)
     for name, value in pairs.items():
-        click.echo(f"{click.style(name.ljust(width), dim=True)}  {value}")
+        shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        click.echo(f"{click.style(name.ljust(width), dim=True)}  {shown}")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], colours: Mapping[str, str] | None = None) -> None:

@@ -170,4 +170,4 @@ def _print(session: Session, data: bytes, network_id: bytes | None) -> None:
         output.note(
             f"trusting network {found['network_id']} ({report.network_name}), as the bundle says; --network pins it"
         )
-    output.fields({name: value if isinstance(value, str) else str(value) for name, value in found.items()})
+    output.fields(found)

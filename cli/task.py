@@ -105,13 +105,7 @@ async def decision(session: Session, task: str) -> None:
         output.document(found)
         return
     shown = {**found, "state": click.style(found["state"], fg=output.state_colours.get(found["state"]), bold=True)}
-    output.fields({name: _plain(value) for name, value in shown.items()})
-
-
-def _plain(value: Any) -> str:
-    import msgspec
-
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    output.fields(shown)
 
 
 @add(group, "watch", "wattswarm task watch task-1 --once")
@@ -203,7 +197,7 @@ async def run_real(session: Session, executor: str, profile: str, task_id: str |
     if session.as_json or not sys.stdout.isatty():
         output.document(found)
     else:
-        output.fields({name: _plain(value) for name, value in found.items()})
+        output.fields(found)
     return 0 if found["terminal_state"] == "FINALIZED" else 1
 
 

@@ -15,6 +15,7 @@ from wattswarm.kernel import limits
 from wattswarm.kernel.certificate import DecisionCertificate
 from wattswarm.kernel.event import Event
 from wattswarm.kernel.payloads.judge import FinalityVote
+from wattswarm.recovery import enough, others_of
 
 ended = ("FINALIZED", "EXPIRED", "STOPPED", "KILLED", "FORKED")
 
@@ -67,11 +68,12 @@ class Checkers:
     def __init__(self, honest: Iterable[bytes], *, safe: bool) -> None:
         self.honest = set(honest)
         self._safe = safe
-        self._roots: dict[tuple[int, int, int, int], tuple[int, str]] = {}
+        self._roots: dict[tuple[str, int, int, int, int], tuple[int, str]] = {}
         self._places: dict[tuple[bytes, int], bytes] = {}
         self._votes: dict[tuple[bytes, bytes, int], bytes] = {}
         self._proofs: dict[tuple[bytes, int], bytes] = {}
         self._decided: dict[tuple[str, bytes], bytes] = {}
+        self._lost_from: dict[bytes, int] = {}
 
     # -- with every transaction -------------------------------------------------------------------------------------
 
@@ -89,14 +91,15 @@ class Checkers:
 
     def _same_state(self, node: Holder) -> None:
         head = node.disk.store.head
-        held = head.events, head.events_sum, head.certificates, head.certificates_sum
+        held = node.release.protocol, head.events, head.events_sum, head.certificates, head.certificates_sum
         root, who = self._roots.setdefault(held, (head.state_root, node.name))
         _must(root == head.state_root, f"same set, two states: {node.name} and {who}, {head.events} events")
 
     def _one_chain(self, event: Event) -> None:
         if event.author in self.honest:
             known = self._places.setdefault((event.author, event.author_seq), event.id)
-            _must(known == event.id, f"an honest node forked: {event.author.hex()[:8]} at {event.author_seq}")
+            lost = event.author_seq >= self._lost_from.get(event.author, event.author_seq + 1)
+            _must(lost or known == event.id, f"an honest node forked: {event.author.hex()[:8]} at {event.author_seq}")
 
     def _one_vote(self, event: Event) -> None:
         if isinstance(event.payload, FinalityVote) and event.author in self.honest:
@@ -121,6 +124,29 @@ class Checkers:
             self._decided.setdefault(place, b"")
         elif place in self._decided:
             raise Violation(f"what was final is {row.facts.status}: {stream.hex()[:8]} on {node.name}")
+
+    def recovered(self, node: SimNode, nodes: list[SimNode]) -> int:
+        """A node goes on after it was put back, and where. What too few held then for it to hear, it may say again."""
+        current, me = node.network.current, node.node_id
+        seq = _end_of(node, me)
+        others = {one.node_id for one in nodes if one is not node and _end_of(one, me) > seq}
+        unasked = len(others_of(current, me)) - enough(current, me)
+        if len(others & others_of(current, me)) <= unasked:
+            self._lost_from[me] = min(seq + 1, self._lost_from.get(me, seq + 1))
+        return seq
+
+    # -- now and then -----------------------------------------------------------------------------------------------
+
+    def looked(self, nodes: list[SimNode]) -> None:
+        """A moment: whoever are connected speak the newest wire version that both know."""
+        up = {(node.node_id, node.machine.me.boot_id): node for node in nodes if node.up}
+        for node in up.values():
+            for peer in node.machine.peers.values():
+                other = peer.taken and up.get((peer.taken.node_id, peer.taken.boot_id))
+                if peer.taken and other:
+                    best = max(set(node.release.wire) & set(other.release.wire))
+                    spoken = peer.taken.version
+                    _must(spoken == best, f"{node.name} speaks version {spoken} to {other.name}, both know {best}")
 
     # -- when all is healed -----------------------------------------------------------------------------------------
 
@@ -163,3 +189,8 @@ class Checkers:
         _must(most <= limits.parked_per_author_max, f"{node.name} keeps {most} parked events of one author")
         orphans = sum(parked.why == "orphan" for parked in store.parked.values())
         _must(orphans <= limits.parked_orphans_max, f"{node.name} keeps {orphans} orphans")
+
+
+def _end_of(node: SimNode, author: bytes) -> int:
+    line = node.disk.store.chain_rows.get(author)
+    return -1 if line is None else line.head.seq

@@ -14,7 +14,8 @@ from functools import partial
 from netsim.clock import Timeline
 from netsim.network import Network
 from netsim.node import SimNode
-from netsim.scenario import Fault
+from netsim.releases import newer
+from netsim.scenario import Fault, FaultKind
 from wattswarm.kernel.membership import next_version, version_hash
 from wattswarm.kernel.refusal import Refused
 
@@ -51,6 +52,7 @@ class Faults:
             "skew": self._skew,
             "eclipse": self._eclipse,
             "churn": self._churn,
+            "upgrade": self._upgrade,
         }
 
     def begin(self, plan: tuple[Fault, ...]) -> None:
@@ -67,8 +69,10 @@ class Faults:
     def _break(self, fault: Fault) -> None:
         if self._timeline.now_ms >= self._until_ms:
             return
-        among = self._everybody if fault.kind in of_the_wires else self._nodes
-        count = max(1, round(fault.share * len(among)))
+        among = self._among(fault.kind)
+        if not among:
+            return
+        count = max(1, round(fault.share * (len(self._nodes) if fault.kind == "upgrade" else len(among))))
         chosen = sorted(self._draw.sample(among, min(count, len(among))), key=lambda node: node.name)
         mend = self._breaks[fault.kind](fault, chosen)
         for_ms = round(fault.for_s * 1000 * (0.5 + self._draw.random()))
@@ -83,6 +87,11 @@ class Faults:
         if fault.every_s:
             pause_ms = round(fault.every_s * 1000 * (0.5 + self._draw.random()))
             self._timeline.after(max(1, pause_ms), partial(self._break, fault))
+
+    def _among(self, kind: FaultKind) -> list[SimNode]:
+        if kind == "upgrade":
+            return [node for node in self._nodes if node.release is not newer]
+        return self._everybody if kind in of_the_wires else self._nodes
 
     def _mend(self, number: int) -> None:
         mend = self._mends.pop(number, None)
@@ -138,6 +147,13 @@ class Faults:
                 node.start()
 
         return mend
+
+    def _upgrade(self, _fault: Fault, chosen: list[SimNode]) -> Mend:
+        """They stop, and come back with the newer release."""
+        for node in chosen:
+            node.crash()
+            node.upgrade(newer)
+        return partial(_start, chosen)
 
     def _stall(self, _fault: Fault, chosen: list[SimNode]) -> Mend:
         for node in chosen:
@@ -203,6 +219,14 @@ def _sits(node: SimNode) -> bool:
 
 def _honest(host: object) -> bool:
     return isinstance(host, SimNode) and host.honest
+
+
+def upgrade(nodes: list[SimNode]) -> None:
+    """Whoever is not there yet goes over to the newer release."""
+    for node in nodes:
+        if node.release is not newer:
+            node.crash()
+            node.upgrade(newer)
 
 
 def _start(crashed: list[SimNode]) -> None:

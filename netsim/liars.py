@@ -119,7 +119,9 @@ def _braggart(node: SimNode, _lies: Lies, _nodes: list[SimNode], _draw: random.R
             return [output]
         said = frame.decode(output.frame)
         if isinstance(said, m.Frontier):
-            grown = tuple((author, seq + 1_000, sha256(head)) for author, seq, head in said.entries)
+            grown = tuple(
+                (author, seq + 1_000, sha256(prefix)[: m.prefix_bytes]) for author, seq, prefix in said.entries
+            )
             return [replace(output, frame=frame.encode(m.Frontier(grown, said.more)))]
         if isinstance(said, m.Have):
             made_up = tuple(sha256(name) for name in said.ids)

@@ -27,21 +27,24 @@ from netsim.network import Network as Wires
 from netsim.outline import answer_of, news_of, stock_of
 from netsim.pilot import ExecutorTerms, Pilot
 from netsim.recovery import Return
+from netsim.releases import Release, folded_again
+from netsim.releases import this as this_release
 from sel.authoring import Author, Request, author_batch
 from sel.ingest import Knowledge, Taken, take_in
 from sel.log import TaskRecord, task_record
 from sel.memory import at_once
 from sel.rows import Waiting
 from sel.store import Txn
+from wattswarm.kernel import limits
 from wattswarm.kernel.bundle import make_bundle
-from wattswarm.kernel.certificate import Certificate, NotYetKnown, parse_certificate
+from wattswarm.kernel.certificate import Certificate, NotYetKnown
 from wattswarm.kernel.event import Draft, Event, checked
 from wattswarm.kernel.genesis import Genesis
 from wattswarm.kernel.identity import Keypair
 from wattswarm.kernel.limits import clock_skew_tolerance_ms
 from wattswarm.kernel.membership import Network
 from wattswarm.kernel.refusal import Malformed, Refused
-from wattswarm.shared_log import fate_of
+from wattswarm.shared_log import fate_of, sorted_out
 
 intake_events_max = 1_024
 port = 7_700
@@ -59,23 +62,25 @@ class Decoder:
 
     def __init__(self, network_id: bytes) -> None:
         self._network_id = network_id
-        self._known: dict[Wire, Event | None] = {}
+        self._known: dict[str, dict[Wire, Event | None]] = {}
 
     def event(self, wire: Wire) -> Event | None:
-        """The event of received bytes; None if its form or signature is bad."""
+        """The event of received bytes, as the running release reads it; None if its form or signature is bad."""
         wire = (wire[0], wire[1])
-        if wire not in self._known:
+        known = self._known.setdefault(limits.LOCAL_PROTOCOL_VERSION, {})
+        if wire not in known:
             try:
-                self._known[wire] = checked(*wire, self._network_id)
+                known[wire] = checked(*wire, self._network_id)
             except Malformed:
-                self._known[wire] = None
-        return self._known[wire]
+                known[wire] = None
+        return known[wire]
 
 
 class Watcher(Protocol):
     """Who looks on."""
 
     def wrote(self, node: SimNode, written: Written) -> None: ...
+    def recovered(self, node: SimNode) -> None: ...
     def tell(self, who: str, what: str, detail: str) -> None: ...
 
 
@@ -107,6 +112,7 @@ class SimNode:
         self.honest = True
         self.takes_part = True
         self.skew_ms = 0
+        self.release: Release = this_release
         self.disk = Disk()
         self.disks = 0
         self.boots = 0
@@ -125,6 +131,7 @@ class SimNode:
 
     def start(self) -> None:
         """Begin on what the disk holds."""
+        self.release.runs()
         self.boots += 1
         self._life += 1
         self.up, self._stalled = True, None
@@ -134,7 +141,7 @@ class SimNode:
         self._intake: deque[v.Ingest] = deque()
         self._storing = False
         self._wake_ms: int | None = None
-        me = Me(self.keys, self.network.network_id, self.clock(), (self.address,))
+        me = Me(self.keys, self.network.network_id, self.clock(), (self.address,), self.release.wire)
         announcer = Announcer(self.keys, self.network.network_id, port, me.boot_id) if self.udp else None
         ways = Ways(me, self._knows, self.around.observers, self.bootstrap, announcer)
         self.machine = Machine(ways, stock_of(self.disk.store), self.draw, self.clock())
@@ -166,6 +173,18 @@ class SimNode:
         self.disk = disk
         self.disks += 1
         self.disk.guard.foreign = True
+
+    def upgrade(self, release: Release) -> None:
+        """Another release of the program is on this host from its next start on; it folds the log again."""
+        release.runs()
+        self.release = release
+        network = Network.of(self.around.genesis)
+        self.disk.store = folded_again(self.disk.store, network, self.around.decoder.event, self.clock())
+        self.tell("upgrade", release.protocol)
+
+    def recovered(self) -> None:
+        """Enough members hold no more of this node's chain than is here: it is this host's again."""
+        self.around.watcher.recovered(self)
 
     def stall(self) -> None:
         """The process stands still; its kernel goes on taking what comes."""
@@ -282,18 +301,14 @@ class SimNode:
                 self._store_some(some, asked)
 
     def _store_some(self, batch: Sequence[v.Ingest], asked: bool) -> None:
+        self.release.runs()
         decoder = self.around.decoder
         parsed = [decoder.event(wire) for given in batch for wire in given.events]
-        sound: list[Certificate] = []
         wires = [wire for given in batch for wire in given.certificates]
-        for wire in wires:
-            try:
-                sound.append(parse_certificate(wire, self.network))
-            except Refused:
-                continue
+        sound, unsound, foreign = sorted_out(wires, self.network)
         taken = self._transact([event for event in parsed if event is not None], sound, asked)
         waiting = sum(isinstance(refusal, NotYetKnown) for refusal in taken.refusals.values())
-        bad = len(wires) - len(sound) + len(taken.refusals) - waiting
+        bad = unsound + len(taken.refusals) - waiting
         at = 0
         for given in batch:
             events = parsed[at : at + len(given.events)]
@@ -302,9 +317,11 @@ class SimNode:
                 v.Fate(b"", "bad") if event is None else fate_of(event, taken.outcomes[event.id]) for event in events
             ]
             certified = bool(given.certificates)
-            self.feed(v.Ingested(given.token, fates, bad * certified, waiting * certified))
+            self.feed(v.Ingested(given.token, fates, bad * certified, (waiting + foreign) * certified))
 
     def _transact(self, events: Sequence[Event], certificates: Sequence[Certificate], asked: bool) -> Taken:
+        self.release.runs()
+
         async def work(txn: Txn) -> Taken:
             return await take_in(txn, self.knowledge, events, certificates, self.clock(), self.node_id)
 
@@ -349,6 +366,7 @@ class SimNode:
 
     def record(self, task: bytes) -> TaskRecord | None:
         """A task's fold and events."""
+        self.release.runs()
         found = at_once(self.disk.store.record(task))
         return None if found is None or found.row.state is None else task_record(found, self.knowledge)
 
@@ -356,6 +374,7 @@ class SimNode:
         """Sign and append, all or none. Raises ``Refused``."""
         if not self.may_author():
             raise Refused("held_back", "this node authors nothing now: its guard, its clock or its start is in the way")
+        self.release.runs()
         request = Request(drafts)
         author = Author(self.keys, self.disk.guard, self.clock)
         at_once(author_batch(self.disk.store, self.knowledge, author, [request]))

@@ -32,7 +32,7 @@ class Body(Protocol):
     @property
     def network(self) -> Network: ...
     def clock(self) -> int: ...
-    def tell(self, what: str, detail: str) -> None: ...
+    def recovered(self) -> None: ...
 
 
 class Return:
@@ -94,4 +94,4 @@ class Return:
         at_once(body.disk.store.transact(work))
         body.disk.store.took()
         body.disk.guard = SimGuard(head.seq, head.id)
-        body.tell("recovered", f"at {head.seq}")
+        body.recovered()

@@ -26,11 +26,11 @@ LiarKind = Literal["twin", "withholder", "braggart", "spammer", "backdater", "st
 """What a node that lies does: two processes with one key (equivocates, votes twice); serves nothing of others; claims
 chains that it does not have; floods within and beyond its budgets; creates old tasks; is no member and floods."""
 FaultKind = Literal[
-    "partition", "one_way", "reset", "crash", "wipe", "restore", "stall", "skew", "eclipse", "churn",
+    "partition", "one_way", "reset", "crash", "wipe", "restore", "stall", "skew", "eclipse", "churn", "upgrade",
     "postgres", "disk_full",
 ]  # fmt: skip
-simulated_only, cluster_only = ("eclipse", "churn"), ("postgres", "disk_full")
-"""Kinds of faults that need liars or a council of this program's, and those that need a real Postgres."""
+simulated_only, cluster_only = ("eclipse", "churn", "upgrade"), ("postgres", "disk_full")
+"""Kinds of faults that need what only this program makes up (liars, operators, another release), and a real Postgres."""
 
 
 class Load(Struct, frozen=True, forbid_unknown_fields=True):

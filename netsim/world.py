@@ -14,11 +14,12 @@ from typing import Any, TextIO
 from netsim.checkers import Checkers, Violation
 from netsim.clock import Timeline, start_ms
 from netsim.disk import Written
-from netsim.faults import Faults
+from netsim.faults import Faults, upgrade
 from netsim.liars import Lies, begin_lying
 from netsim.measure import Measures
 from netsim.network import Network
 from netsim.node import Decoder, SimNode, Surroundings
+from netsim.releases import this as this_release
 from netsim.scenario import Scenario
 from netsim.trace import Trace
 from netsim.workload import Workload
@@ -109,6 +110,11 @@ class World:
         if node.honest:
             self.checkers.wrote(node, written)
 
+    def recovered(self, node: SimNode) -> None:
+        """A node goes on with its chain after it was put back."""
+        seq = self.checkers.recovered(node, self.honest)
+        self.tell(node.name, "recovered", f"at {seq}")
+
     def tell(self, who: str, what: str, detail: str) -> None:
         """A line of the trace."""
         self.trace.line(self.timeline.elapsed_ms, who, what, detail)
@@ -122,6 +128,8 @@ class World:
             self._run(progress)
         except Violation as violation:
             fault = str(violation)
+        finally:
+            this_release.runs()
         self.tell("world", "end", fault or "all held")
         head = self.honest[0].disk.store.head
         return Outcome(
@@ -150,6 +158,8 @@ class World:
             progress(timeline.elapsed_ms, whole_ms)
         self.faults.end()
         self.lies.end()
+        if any(fault.kind == "upgrade" for fault in scenario.faults):
+            upgrade(self.honest)
         for node in self.honest:
             if not node.up:
                 node.start()
@@ -162,6 +172,7 @@ class World:
     def _step(self, until_ms: int) -> None:
         self.timeline.run(until_ms)
         self.measures.looked(self.honest)
+        self.checkers.looked(self.honest)
 
     def _members(self) -> list[SimNode]:
         """The honest nodes that belong to the network now, as the one with the newest version knows it."""

@@ -8,7 +8,7 @@ changes what else may enter, so it goes round until nothing moves. It folds noth
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from sel.rows import Chain, Duplicate, LogHead, NotAdmitted, Outcome, Parked, Void, Waiting
 from sel.store import Txn
@@ -69,7 +69,7 @@ class Admission:
             if refusal is not None:
                 refusals[certificate.id] = refusal
         await self._load_chains({event.author for event in events})
-        await self._place_all(events)
+        await self._place_all(_in_line(events))
         await self._retry_parked(await self.txn.due_authors(self.now_ms) if self.head.parked else [])
         return refusals
 
@@ -305,6 +305,15 @@ class Admission:
             place = (author, first_seq - 1)
             event_id = self.at.get(place) or (await self.txn.ids_at([place]))[place]
             line.head = chain.head_at(self.pending.get(event_id) or await self._logged(event_id))
+
+
+def _in_line(events: Sequence[Event]) -> Iterator[Event]:
+    """The events with those of each author in the order of its chain, at the places that it has among the others."""
+    lines: dict[bytes, list[Event]] = defaultdict(list)
+    for event in events:
+        lines[event.author].append(event)
+    ordered = {author: iter(sorted(line, key=lambda event: event.author_seq)) for author, line in lines.items()}
+    return (next(ordered[event.author]) for event in events)
 
 
 def stored_certificates(wires: Iterable[bytes], network: Network) -> list[Certificate]:

@@ -12,7 +12,7 @@ from sel.errors import StoreCorrupt
 from sel.recall import Addition
 from sel.rows import Chain, Changes, LogHead, StreamRow
 from sel.store import Record
-from wattswarm.kernel import chain
+from wattswarm.kernel import chain, limits
 from wattswarm.kernel.event import Event, parse_known
 from wattswarm.kernel.refusal import Malformed
 from wattswarm.kernel.verdict import Verdict
@@ -70,9 +70,21 @@ def locked(row: Sequence[Any], node_id: bytes | None) -> tuple[LogHead, int, dic
 
     A chain from before the wait for the lock is not what is committed: it is left out, to be asked for anew.
     """
-    totals, (version, fresh, *line) = row[:9], row[9:]
+    totals, (version, fresh, _, *line) = row[:9], row[9:]
     own = {} if node_id is None or not fresh else {node_id: None if line[0] is None else chain_of(line)[1]}
     return head_of(totals), version, own
+
+
+def check_folded_by(row: Sequence[Any]) -> None:
+    """That the folds of the log, whose ``lock_head`` gave this row, follow this program's rules.
+
+    Raises ``StoreCorrupt``: a newer program has opened the log since this one did.
+    """
+    if row[11] != limits.LOCAL_PROTOCOL_VERSION:
+        raise StoreCorrupt(
+            f"the log is folded by protocol version {row[11]}, this program by {limits.LOCAL_PROTOCOL_VERSION}: "
+            "start it again with the program that folded it"
+        )
 
 
 def head_arguments(head: LogHead) -> tuple[Any, ...]:

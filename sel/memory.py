@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from sel.rows import Chain, Changes, Fence, LogHead, Parked, StreamRow
-from sel.store import Record, Txn, Wire
+from sel.store import Record, Txn, Wire, Written
 from wattswarm.kernel import limits
 from wattswarm.kernel.certificate import Certificate, MembershipCertificate
 from wattswarm.kernel.event import Event
@@ -54,6 +54,7 @@ class MemoryStore:
         self.fences: list[Fence] = []
         self.parked: dict[bytes, Parked] = {}
         self.parked_certificates: dict[bytes, None] = {}
+        self.wrote: Callable[[Written], object] = lambda _: None
 
     @property
     def version(self) -> int:

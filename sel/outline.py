@@ -8,7 +8,7 @@ void is found by the marks of the chains. Takes no lock, and knows nothing of ne
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from sel.columns import head_of, stored_event
@@ -16,7 +16,8 @@ from sel.postgres import Connection, Database
 from sel.queries import named
 from sel.replay import counts, judge
 from sel.rows import LogHead
-from wattswarm.kernel.certificate import parse_certificate
+from sel.store import Written
+from wattswarm.kernel.certificate import DecisionCertificate, parse_certificate
 from wattswarm.kernel.event import Event
 from wattswarm.kernel.membership import Network
 
@@ -124,6 +125,34 @@ async def advance(database: Database, genesis_network: Network, since: Mark) -> 
             return _advance(genesis_network, since, step, idle, await _voided(connection, since, step.voids))
 
     return await database.run(work)
+
+
+def advanced(since: Mark, written: Written) -> Advance | None:
+    """What ``advance`` would read of a transaction of this process that came right after ``since``, without asking.
+
+    None where the log has to be asked, because something else came between or it says whose events count.
+    """
+    changes = written.changes
+    voids = {author: line.void_from for author, line in changes.chains.items() if line.void_from is not None}
+    ruled = not all(isinstance(certificate, DecisionCertificate) for certificate in changes.certificates)
+    if written.version != since.version + 1 or ruled or _moved(since, voids):
+        return None
+    places = {author: line.head for author, line in changes.chains.items()}
+    return Advance(
+        changes.head,
+        replace(
+            since,
+            event_seq=changes.head.seq,
+            certificate_seq=since.certificate_seq if written.certificate_seq is None else written.certificate_seq,
+            version=written.version,
+        ),
+        changes.events,
+        [],
+        [Certified(certificate.id, False, certificate.wire()) for certificate in changes.certificates],
+        [],
+        {author: None if head.id is None else (head.seq, head.id) for author, head in places.items()},
+        False,
+    )
 
 
 class _Step(NamedTuple):

@@ -14,6 +14,7 @@ from sel.columns import (
     addition_arguments,
     batch_arguments,
     chain_of,
+    check_folded_by,
     columns,
     event_columns,
     event_row,
@@ -27,7 +28,7 @@ from sel.errors import StoreUnavailable
 from sel.queries import named
 from sel.recall import Addition, Recall, RecalledTxn
 from sel.rows import Chain, Changes, Fence, LogHead, Parked, StreamRow
-from sel.store import Record, Stale, Txn
+from sel.store import Record, Stale, Txn, Written
 from wattswarm.kernel import limits
 from wattswarm.kernel.codec import sha256
 from wattswarm.kernel.event import Event
@@ -83,6 +84,7 @@ class PgTxn:
         self.met_chains: dict[bytes, Chain | None] = dict(own or {})
         self.met: dict[bytes, StreamRow] = {}
         self.written: Changes | None = None
+        self.certificate_seq: int | None = None
 
     async def chains(self, authors: Collection[bytes]) -> dict[bytes, Chain]:
         known = {author: self.met_chains[author] for author in authors if author in self.met_chains}
@@ -192,7 +194,7 @@ class PgTxn:
         if len(rows) >= copy_events_min:
             await self.connection.copy_records_to_table("events", records=rows, columns=event_columns)
             rows = []
-        await self.connection.execute(sql["write_batch"], *batch_arguments(changes, rows))
+        self.certificate_seq = await self.connection.fetchval(sql["write_batch"], *batch_arguments(changes, rows))
         self.met.update({row.stream: row for row in changes.streams})
         self.written = changes
 
@@ -229,6 +231,7 @@ class PostgresStore:
         self.network_id = network_id
         self.node_id = node_id
         self._recall = Recall()
+        self.wrote: Callable[[Written], object] = lambda _: None
 
     @property
     def version(self) -> int:
@@ -241,11 +244,14 @@ class PostgresStore:
         async def whole(connection: Connection) -> T:
             async with connection.transaction():
                 row = tuple(await connection.fetchrow(sql["lock_head"], self.node_id))
+                check_folded_by(row)
                 head, version, own = locked(row, self.node_id)
                 known = self._recall if version == self._recall.version else None
                 txn = PgTxn(connection, head, self.network_id, own, known)
                 result = await work(txn)
             self._learn(txn, version)
+            if txn.written is not None:
+                self.wrote(Written(version + 1, txn.written, txn.certificate_seq))
             return result
 
         return await self.database.run_writing(whole)
@@ -275,6 +281,7 @@ class PostgresStore:
             if stored:
                 since, changes = added.version, added.changes
                 self._recall.learn(since, since + 1, changes.head, changes.chains, changes.streams)
+                self.wrote(Written(since + 1, changes))
             return stored
 
         return await self.database.run_writing(work)

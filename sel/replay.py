@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from sel.columns import batch_arguments, columns, locked, stored_event
+from sel.errors import StoreCorrupt
 from sel.postgres import Connection, Database
 from sel.projector import facts_of
 from sel.queries import named
 from sel.rows import Changes, LogHead, StreamRow
-from wattswarm.kernel import chain, stream
+from wattswarm.kernel import chain, limits, stream
 from wattswarm.kernel.certificate import (
     Certificate,
     ForkCertificate,
@@ -42,9 +43,28 @@ async def replay(database: Database, genesis_network: Network, progress: Progres
     async def work(connection: Connection) -> LogHead:
         async with connection.transaction():
             old, _, _ = locked(tuple(await connection.fetchrow(log_sql["lock_head"], None)), None)
-            return await _rebuild(connection, genesis_network, old, progress)
+            head = await _rebuild(connection, genesis_network, old, progress)
+            await connection.execute(log_sql["note_folded_by"], limits.LOCAL_PROTOCOL_VERSION)
+            return head
 
     return await database.run(work)
+
+
+async def upgrade(database: Database, genesis_network: Network) -> bool:
+    """Fold every stream again if another protocol version's program folded them last; whether it did.
+
+    Raises ``StoreCorrupt`` if that was a newer one: this program cannot read what that one may have stored.
+    """
+    folded_by = await database.run(lambda connection: connection.fetchval(log_sql["folded_by"]))
+    if folded_by == limits.LOCAL_PROTOCOL_VERSION:
+        return False
+    if folded_by not in limits.protocol_versions:
+        raise StoreCorrupt(
+            f"the log was used by a newer wattswarm, of protocol version {folded_by}; this program knows "
+            f"{', '.join(limits.protocol_versions)}: use that one, or another state directory"
+        )
+    await replay(database, genesis_network, lambda _: None)
+    return True
 
 
 async def _rebuild(connection: Connection, network: Network, old: LogHead, progress: Progress) -> LogHead:

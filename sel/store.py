@@ -30,6 +30,18 @@ class Record:
     verdicts: dict[bytes, Verdict]
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a transaction of this process wrote: ``changes`` made the log's ``version`` out of the one before.
+
+    ``certificate_seq``: the arrival number of its last certificate, None if it brought none.
+    """
+
+    version: int
+    changes: Changes
+    certificate_seq: int | None = None
+
+
 class Stale(Exception):
     """What this process remembers of the log does not do: ask again under the lock."""
 
@@ -106,7 +118,12 @@ class Txn(Protocol):
 
 
 class Store(Protocol):
-    """A log's storage. ``version``: of the log as this process wrote or saw it last; -1: it does not know."""
+    """A log's storage. ``version``: of the log as this process wrote or saw it last; -1: it does not know.
+
+    ``wrote`` hears of every transaction that wrote, if the store counts versions: whoever follows the log sets it.
+    """
+
+    wrote: Callable[[Written], object]
 
     @property
     def version(self) -> int: ...

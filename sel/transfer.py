@@ -22,8 +22,8 @@ from sel.log import Log
 from sel.postgres import Connection, Database
 from sel.queries import named
 from sel.rows import Duplicate, NotAdmitted, Stored, Void, Waiting
-from sel.signatures import bad_signatures
-from sel.verifier import Verifier, open_verifier
+from sel.signatures import Check, bad_signatures, on_threads
+from sel.verifier import open_verifier
 from wattswarm.kernel import codec
 from wattswarm.kernel.certificate import Certificate, parse_certificate
 from wattswarm.kernel.event import Event, parse
@@ -141,8 +141,8 @@ async def import_log(log: Log, file: BinaryIO, progress: Callable[[ImportReport]
     report = ImportReport()
     async with AsyncExitStack() as stack:
         large = os.fstat(file.fileno()).st_size >= helper_bytes_min
-        helper = await stack.enter_async_context(open_verifier()) if large else None
-        damaged = await _import(log, file, report, progress, helper)
+        check = (await stack.enter_async_context(open_verifier())).check if large else on_threads
+        damaged = await _import(log, file, report, progress, check)
     if damaged is not None:
         raise damaged
     return report
@@ -153,7 +153,7 @@ async def _import(
     file: BinaryIO,
     report: ImportReport,
     progress: Callable[[ImportReport], None],
-    helper: Verifier | None,
+    check_all: Check,
 ) -> Refused | None:
     """Three stages at once: parsing, checking signatures, storing. Returns where the file is damaged, if it is."""
     damaged: Refused | None = None
@@ -163,7 +163,7 @@ async def _import(
     async def check() -> None:
         async with sound_send:
             async for events, certificates in parsed:
-                bad = {event.id for event in await bad_signatures(events, certificates, helper)}
+                bad = {event.id for event in await bad_signatures(events, certificates, log.network, check_all)}
                 for event in events:
                     if event.id in bad:
                         report.reject(0, f"event {event.id.hex()}: the signature is not its author's")

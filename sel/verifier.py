@@ -36,6 +36,10 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
         sink.flush()
 
 
+class VerifierGone(Exception):
+    """The helper process has ended, whoever ended it."""
+
+
 class Verifier:
     """The helper, from the asking side. Made by ``open_verifier``; one request at a time."""
 
@@ -43,19 +47,28 @@ class Verifier:
         self._process = process
 
     async def check(self, claims: Sequence[Claim]) -> list[bool]:
-        """Which of the (node id, message, signature) hold. Good ones are remembered in this process."""
+        """Which of the (node id, message, signature) hold. Good ones are remembered in this process.
+
+        Raises ``VerifierGone``.
+        """
+        import trio  # noqa: PLC0415 - the helper process itself has no use for it
+
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         request = bytearray(count.pack(len(claims)))
         for node_id, message, signature in claims:
             request += record.pack(len(message), node_id, signature)
             request += message
-        await self._process.stdin.send_all(request)
         answer = bytearray()
-        while len(answer) < len(claims):
-            part = await self._process.stdout.receive_some(read_bytes)
-            assert part, "the helper answers every claim"
-            answer += part
+        try:
+            await self._process.stdin.send_all(request)
+            while len(answer) < len(claims):
+                part = await self._process.stdout.receive_some(read_bytes)
+                if not part:
+                    raise VerifierGone
+                answer += part
+        except trio.BrokenResourceError:
+            raise VerifierGone from None
         for claim, good in zip(claims, answer, strict=True):
             if good:
                 identity.remember(*claim)

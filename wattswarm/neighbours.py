@@ -31,6 +31,7 @@ from net.proto.values import Heard, Intruded, Ordered, Placed, Relate, Relation
 from sel import relations
 from sel.authoring import ClockAhead
 from sel.errors import StoreUnavailable
+from sel.signatures import open_checker
 from wattswarm import discovered
 from wattswarm.config import Config, Udp
 from wattswarm.kernel.refusal import Problem, Refused
@@ -143,7 +144,7 @@ async def attach(node: Node) -> AsyncIterator[OnNetwork]:
     config, keys = node.config, node.home.keys
     host, port = listening_at(config)
     listener = await _listener(host, port, node)
-    shared, boot_id = SharedLog(node), now_ms()
+    boot_id = now_ms()
     where = join(host, listener.port)
     me = Me(keys, node.home.genesis.network_id, boot_id, config.advertise or (where,))
     observers = config.observers
@@ -152,27 +153,28 @@ async def attach(node: Node) -> AsyncIterator[OnNetwork]:
     orders = await relations.read(node.database)
     with _multicast(config.udp) as multicast:
         announcer = None if multicast is None else Announcer(keys, me.network_id, listener.port, boot_id)
-        ways = Ways(me, shared.is_member, observers, _begins_with(config, orders), announcer, _memory(node, orders))
-        draw = secrets.SystemRandom()
-        async with (
-            open_driver(shared, _Outside(node, multicast), ways, draw, now_ms) as driver,
-            trio.open_nursery() as nursery,
-        ):
-            conduct = driver.machine.conduct
-            nursery.start_soon(
-                listener.run,
-                driver.serve,
-                lambda host: conduct.blocked(host, now_ms()),
-                lambda host: driver.feed(Intruded(host)),
-            )
-            if multicast is not None:
-                nursery.start_soon(multicast.hear, lambda host, data: driver.feed(Heard(host, data)))
-            nursery.start_soon(_follow_orders, node, driver, orders)
-            nursery.start_soon(_keep_discovered, config.state_dir, driver)
-            made = OnNetwork(where, driver)
-            node.log.objection = made.objection
-            yield made
-            nursery.cancel_scope.cancel()
+        async with open_checker() as checker:
+            shared = SharedLog(node, checker)
+            ways = Ways(me, shared.is_member, observers, _begins_with(config, orders), announcer, _memory(node, orders))
+            async with (
+                open_driver(shared, _Outside(node, multicast), ways, secrets.SystemRandom(), now_ms) as driver,
+                trio.open_nursery() as nursery,
+            ):
+                conduct = driver.machine.conduct
+                nursery.start_soon(
+                    listener.run,
+                    driver.serve,
+                    lambda host: conduct.blocked(host, now_ms()),
+                    lambda host: driver.feed(Intruded(host)),
+                )
+                if multicast is not None:
+                    nursery.start_soon(multicast.hear, lambda host, data: driver.feed(Heard(host, data)))
+                nursery.start_soon(_follow_orders, node, driver, orders)
+                nursery.start_soon(_keep_discovered, config.state_dir, driver)
+                made = OnNetwork(where, driver)
+                node.log.objection = made.objection
+                yield made
+                nursery.cancel_scope.cancel()
 
 
 # -- what the operator orders --------------------------------------------------------------------------------------
@@ -221,8 +223,9 @@ def _newer(seen: relations.Orders, now: relations.Orders) -> Iterator[Ordered | 
 
 
 async def _keep_discovered(state_dir: Path, driver: Driver) -> None:
-    """Keep whom this node found: soon if somebody is new, else now and then, and at the end."""
+    """Keep whom this node found: soon if somebody is new or has gone, else now and then, and at the end."""
     kept: Sequence[discovered.Discovered] = ()
+    looked: set[discovered.Discovered] = set()
     kept_ms = 0
 
     def found() -> list[discovered.Discovered]:
@@ -231,7 +234,9 @@ async def _keep_discovered(state_dir: Path, driver: Driver) -> None:
     try:
         while True:
             now = found()
-            if _who(now) != _who(kept) or (now and now_ms() - kept_ms >= keep_seen_ms):
+            gone = looked.intersection(now).difference(kept)  # who is there was seen later with each look
+            looked = set(now)
+            if gone or _who(now) != _who(kept) or (now and now_ms() - kept_ms >= keep_seen_ms):
                 await trio.to_thread.run_sync(_keep, state_dir, now)
                 kept, kept_ms = now, now_ms()
             await trio.sleep(keep_look_s)

@@ -23,6 +23,7 @@ from sel.log import Log, open_log
 from sel.pool import Database, open_database
 from sel.postgres import Connection, PostgresStore
 from sel.postgres import sql as log_sql
+from sel.replay import upgrade
 from wattswarm import home as homes
 from wattswarm.config import Config
 from wattswarm.home import Home
@@ -80,6 +81,8 @@ async def open_node(config: Config, *, make: bool = True, genesis: Genesis | Non
             dsn, revive = await _server(stack, config)
             database = await stack.enter_async_context(open_database(dsn, revive))
             await _claim(database, home, config)
+            if await upgrade(database, network):
+                _log.info("every task was folded again: the log was last used by an older program")
             guard = stack.enter_context(AuthorGuard(config.state_dir))
             store = PostgresStore(database, network.network_id, home.keys.node_id)
             recover = database.recover if revive is not None else None

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right, insort
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import groupby
@@ -35,27 +36,25 @@ from net.proto.values import (
 )
 from sel import outline as outlines
 from sel.errors import StoreUnavailable
+from sel.ingest import Taken
 from sel.outline import Advance, Mark
 from sel.rows import Duplicate, LogHead, NotAdmitted, Outcome, Stored, Void, Waiting
-from sel.signatures import bad_signatures
+from sel.signatures import Checker, bad_signatures
+from sel.store import Written
+from wattswarm.kernel import limits
 from wattswarm.kernel.bundle import make_bundle
 from wattswarm.kernel.certificate import (
     Certificate,
-    DecisionCertificate,
     MembershipCertificate,
     NotYetKnown,
     parse_certificate,
 )
 from wattswarm.kernel.event import Event, parse
 from wattswarm.kernel.finality import final_commit_hash, statement
-from wattswarm.kernel.limits import (
-    LOCAL_PROTOCOL_VERSION,
-    certificate_bytes_max,
-    clock_skew_tolerance_ms,
-    finalizers_max,
-)
+from wattswarm.kernel.limits import certificate_bytes_max, clock_skew_tolerance_ms
+from wattswarm.kernel.membership import Network
 from wattswarm.kernel.payloads.judge import DecisionFinalized, FinalityVote
-from wattswarm.kernel.refusal import Malformed, Refused
+from wattswarm.kernel.refusal import Malformed, Refused, Unsupported
 from wattswarm.node import Node, now_ms
 
 channel = "wattswarm_log"
@@ -65,6 +64,8 @@ asked_kept_max = 65_536
 retry_s = 0.5
 answer_bytes_max = 2 << 20
 alarms_max = 1_024
+written_kept_max = 16
+parsed_at_once = 64
 
 
 def standing_of(head: LogHead) -> Standing:
@@ -73,7 +74,7 @@ def standing_of(head: LogHead) -> Standing:
         Total(head.events, head.events_sum.to_bytes(32, "little")),
         Total(head.certificates, head.certificates_sum.to_bytes(32, "little")),
         head.state_root.to_bytes(32, "little"),
-        LOCAL_PROTOCOL_VERSION,
+        limits.LOCAL_PROTOCOL_VERSION,
     )
 
 
@@ -90,6 +91,20 @@ def decision_of(event: Event) -> bytes:
     assert isinstance(said, DecisionFinalized)
     membership, candidate = said.finality_proof.membership, said.winning_candidate_hash
     return final_commit_hash(statement(event.network_id, membership, event.stream, event.epoch, candidate))
+
+
+def sorted_out(wires: Sequence[bytes], network: Network) -> tuple[list[Certificate], int, int]:
+    """Certificates that came: those that can be judged; how many are not sound; how many another version's."""
+    sound: list[Certificate] = []
+    foreign = 0
+    for wire in wires:
+        try:
+            sound.append(parse_certificate(wire, network))
+        except Unsupported:
+            foreign += 1
+        except Refused:
+            continue
+    return sound, len(wires) - len(sound) - foreign, foreign
 
 
 def fate_of(event: Event, outcome: Outcome) -> Fate:
@@ -147,8 +162,12 @@ class Alarms:
 class SharedLog:
     """One node's log on the network."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, checker: Checker) -> None:
         self._node = node
+        self._checker = checker
+        self._parsing, self._checking, self._storing = trio.Lock(), trio.Lock(), trio.Lock()
+        self._written: deque[Written] = deque()
+        node.log.store.wrote = self._wrote
         self._mark = Mark()
         self._told_of = 0
         self._stirred = True
@@ -170,15 +189,30 @@ class SharedLog:
         self._mark = found.mark
         return Stock(items, found.ruling, found.decisions, found.chains, standing_of(found.head))
 
+    def _wrote(self, written: Written) -> None:
+        """Keep what this process writes until it is told; of too much nothing, the log has it."""
+        self._told_of = max(self._told_of, written.version)
+        if len(self._written) == written_kept_max:
+            self._written.clear()
+        self._written.append(written)
+
     async def news(self) -> Sequence[Appended]:
         """What came since, in portions of one sort: this node's own, asked for, and the rest.
 
-        The log is not asked where it tells of nothing newer than what was read.
+        What this process wrote is told as it was written; the log is asked where it tells of something else.
         """
-        if not self._stirred and self._told_of <= self._mark.version:
-            return []
-        self._stirred = False
-        return await _patiently(self._news)
+        news = [told for step in self._own_steps() for told in self._told(step)]
+        if self._stirred or self._told_of > self._mark.version:
+            self._stirred = False
+            news.extend(await _patiently(self._news))
+        return news
+
+    def _own_steps(self) -> Iterator[Advance]:
+        while self._written:
+            step = outlines.advanced(self._mark, self._written.popleft())
+            if step is not None:
+                self._mark = step.mark
+                yield step
 
     async def _news(self) -> Sequence[Appended]:
         news: list[Appended] = []
@@ -242,16 +276,31 @@ class SharedLog:
     # -- what peers sent ------------------------------------------------------------------------------------------
 
     async def intake(self, events: Sequence[Wire], certificates: Sequence[bytes], *, asked: bool) -> Intake:
-        """Check and store, in one transaction. Fates come in the order of ``events``."""
-        return await _patiently(partial(self._take_in, events, certificates, asked))
+        """Check and store, in one transaction. Fates come in the order of ``events``.
 
-    async def _take_in(self, events: Sequence[Wire], certificates: Sequence[bytes], asked: bool) -> Intake:
-        network_id = self._node.log.network.network_id
-        parsed = [self._parsed(wire, network_id) for wire in events]
-        sound, unsound = self._certificates(certificates)
-        worth = [certificate for certificate in sound if self._is_worth_a_look(certificate)]
-        bad = {event.id for event in await bad_signatures([event for event in parsed if event is not None], worth)}
+        While one call stores, the next one's signatures are checked and a third is parsed, in the order of the calls.
+        """
+        async with self._parsing:
+            parsed = await self._parsed(events)
+            sound, unsound, foreign = sorted_out(certificates, self._node.log.network)
+        async with self._checking:
+            bad = await self._bad([event for event in parsed if event is not None], sound)
         good = [event for event in parsed if event is not None and event.id not in bad]
+        async with self._storing:
+            taken = await _patiently(partial(self._store, good, sound, asked))
+        waiting = sum(isinstance(refusal, NotYetKnown) for refusal in taken.refusals.values())
+        fates = [
+            Fate(b"", "bad") if event is None or event.id in bad else fate_of(event, taken.outcomes[event.id])
+            for event in parsed
+        ]
+        return Intake(fates, unsound + len(taken.refusals) - waiting, waiting + foreign)
+
+    async def _bad(self, events: Sequence[Event], certificates: Sequence[Certificate]) -> set[bytes]:
+        """The ids of those whose signature is not their author's."""
+        bad = await bad_signatures(events, certificates, self._node.log.network, self._checker.check)
+        return {event.id for event in bad}
+
+    async def _store(self, good: Sequence[Event], sound: Sequence[Certificate], asked: bool) -> Taken:
         if asked and len(self._asked) < asked_kept_max:
             self._asked.update(event.id for event in good)
         taken = await self._node.log.ingest(good, sound)
@@ -260,34 +309,20 @@ class SharedLog:
         for event in good:
             if taken.outcomes[event.id] == Waiting("early"):
                 self._early.set(event.created_at - clock_skew_tolerance_ms)
-        waiting = sum(isinstance(refusal, NotYetKnown) for refusal in taken.refusals.values())
-        fates = [
-            Fate(b"", "bad") if event is None or event.id in bad else fate_of(event, taken.outcomes[event.id])
-            for event in parsed
-        ]
-        return Intake(fates, unsound + len(taken.refusals) - waiting, waiting)
+        return taken
 
-    def _is_worth_a_look(self, certificate: Certificate) -> bool:
-        """Whether its signatures may come to count: what a stranger's version or a thousand signers would cost, no."""
-        if not isinstance(certificate, DecisionCertificate):
-            return False
-        proof = certificate.proof
-        return proof.membership in self._node.log.network.versions and len(proof.signatures) <= finalizers_max
-
-    def _parsed(self, wire: Wire, network_id: bytes) -> Event | None:
-        try:
-            return parse(*wire, network_id)
-        except Malformed:
-            return None
-
-    def _certificates(self, wires: Sequence[bytes]) -> tuple[list[Certificate], int]:
-        sound: list[Certificate] = []
-        for wire in wires:
+    async def _parsed(self, wires: Sequence[Wire]) -> list[Event | None]:
+        """The events; None where one is malformed. Others have their turn in between."""
+        network_id = self._node.log.network.network_id
+        parsed: list[Event | None] = []
+        for number, wire in enumerate(wires, 1):
             try:
-                sound.append(parse_certificate(wire, self._node.log.network))
-            except Refused:
-                continue
-        return sound, len(wires) - len(sound)
+                parsed.append(parse(*wire, network_id))
+            except Malformed:
+                parsed.append(None)
+            if number % parsed_at_once == 0:
+                await trio.lowlevel.checkpoint()
+        return parsed
 
     # -- what peers ask -------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Performs what the machine says: links, questions, intake and timers around the pure machine (docs/network.md §1).
 
 One nursery owns all of it. The machine is fed from many tasks and never waits, so no lock is needed; what it asks for
-runs beside it and comes back as an input. Intake is one task: what several peers sent at one time is stored together.
+runs beside it and comes back as an input. What several peers sent at one time is stored together.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ from net.proto.values import (
 )
 
 _log = logging.getLogger(__name__)
-intake_events_max = 1_024
+intake_events_max = 1_536
 intake_waiting_max = 256
+intakes_at_once = 3
 questions_at_once = 16
 goodbye_s = 1.0
 clock_step_ms = 250
@@ -217,7 +218,7 @@ class Driver:
             self.feed(ClockSet(by_ms))
 
     async def take_in(self) -> None:
-        """Store what came, several peers' at a time."""
+        """Store what came, several peers' at a time. More than one does it: what came next is checked meanwhile."""
         async for first in self._intake:
             batch, size = [first], len(first.events)
             while size < intake_events_max:
@@ -271,7 +272,8 @@ async def open_driver(
     async with trio.open_nursery() as nursery:
         driver = Driver(machine, log_port, outside, clock, nursery)
         nursery.start_soon(driver.keep_time)
-        nursery.start_soon(driver.take_in)
+        for _ in range(intakes_at_once):
+            nursery.start_soon(driver.take_in)
         nursery.start_soon(driver.follow)
         yield driver
         nursery.cancel_scope.cancel()

@@ -48,6 +48,11 @@ def is_loopback(host: str) -> bool:
     return host.lower() == "localhost" or (found is not None and found.is_loopback)
 
 
+def is_same_host(host: str, other: str) -> bool:
+    """Whether two hosts, each as it was seen, are one machine: all of loopback is."""
+    return host == other or (is_loopback(host) and is_loopback(other))
+
+
 def as_seen(address: str, source_host: str) -> str | None:
     """Where a node that says it listens at ``address`` can be dialled by who hears it from ``source_host``.
 

@@ -6,6 +6,7 @@ here was checked for its form, and its sender is known.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from net.proto import frame
@@ -18,6 +19,7 @@ from net.proto.peer import Peer
 from net.proto.pulls import Pulls
 from net.proto.reconcile import Found, Sessions
 from net.proto.serving import Serving
+from net.proto.settling import Settling
 from net.proto.values import (
     Appended,
     Fate,
@@ -33,7 +35,6 @@ from net.proto.values import (
 )
 from wattswarm.kernel.codec import sha256
 
-settle_ms = 300
 untold_max = 4_096
 ingest_events_max = 8_192
 promises_a_fault = 100
@@ -60,6 +61,8 @@ class Exchange:
         self.serving = Serving(hands, self.gossip.make_eager)
         self.certificates = Certificates(hands, self.sets, self._certified)
         self._under_way = 0
+        self._taking: set[bytes] = set()  # ids of what gossip brought and is being stored
+        self._settling = Settling()
 
     # -- links ------------------------------------------------------------------------------------------------------
 
@@ -96,6 +99,7 @@ class Exchange:
         broken = self.gossip.left(link, now_ms)
         self.pulls.left(link)
         self.sessions.left(link)
+        self._settling.left(link)
         self._pump_all(now_ms)
         return -(-broken // promises_a_fault)
 
@@ -120,14 +124,17 @@ class Exchange:
 
     def _spread(self, news: Appended, now_ms: int) -> None:
         wires = {event.id: event for event in news.events}
-        pushes = self.gossip.spread(wires, now_ms, own=news.own, repaired=news.repaired)
-        for link, ids in pushes.items():
+        alike: dict[tuple[bytes, ...], list[Link]] = defaultdict(list)
+        for link, ids in self.gossip.spread(wires, now_ms, own=news.own, repaired=news.repaired).items():
+            alike[tuple(ids)].append(link)
+        for pushed, links in alike.items():
             for lane, urgent in ((m.FINALITY, True), (m.EVENTS, False)):
-                pushed = (wires[one].wire for one in ids if wires[one].urgent == urgent)
-                for events in frame.packed(pushed):
-                    self.hands.send(self.hands.peers[link], m.Events(tuple(events)), lane=lane, dropping=True)
+                for events in frame.packed(wires[one].wire for one in pushed if wires[one].urgent == urgent):
+                    message = m.Events(tuple(events))
+                    for link in links:
+                        self.hands.send(self.hands.peers[link], message, lane=lane, dropping=True)
         alone = tuple(one.id for one in news.certificates if one.ruling or not one.carried)
-        for peer in self.hands.peers.values():
+        for peer in self.hands.peers.values() if alone else ():
             if peer.taken is not None:
                 self.certificates.announce(peer, alone)
 
@@ -152,18 +159,17 @@ class Exchange:
         ):
             self.gossip.lost(fresh)
             return
-        self._take(peer, [wires[one] for one in fresh], asked, now_ms)
-
-    def _take(self, peer: Peer, wires: Sequence[m.Wire], asked: bool, now_ms: int) -> None:
-        if not wires:
+        if not fresh:
             return
-        self._under_way += len(wires)
+        self._under_way += len(fresh)
+        self._taking.update(fresh)
 
         def then(done: Ingested, now_ms: int) -> None:
-            self._under_way -= len(wires)
+            self._under_way -= len(fresh)
+            self._taking.difference_update(fresh)
             self._judge(peer, done.fates, asked, now_ms)
 
-        self.hands.ingest(wires, (), asked, then)
+        self.hands.ingest([wires[one] for one in fresh], (), asked, then)
 
     def _judge(self, peer: Peer, fates: Sequence[Fate], asked: bool, now_ms: int) -> None:
         """What came of a peer's events: useful ones speak for it, bad ones against it, gaps are asked about."""
@@ -221,7 +227,7 @@ class Exchange:
         if not peer.budget.take("rounds", 1, now_ms):
             return
         peer.served_ms = now_ms
-        entries = [(author, seq, head) for author, (seq, head) in sorted(self.chains.items())]
+        entries = [(author, seq, head[: m.prefix_bytes]) for author, (seq, head) in sorted(self.chains.items())]
         pages = portions(entries, m.frontier_entries_max) or [()]
         for number, page in enumerate(pages, 1):
             self.hands.send(peer, m.Frontier(tuple(page), number < len(pages)))
@@ -247,7 +253,7 @@ class Exchange:
         if peer.frontier == "told" and self.pulls.idle(peer.link):
             peer.frontier, peer.stage = "unasked", "settling"
             if peer.dialled:
-                peer.settle_ms = now_ms + settle_ms
+                self._settling.begin(peer.link, now_ms)
 
     def _pump_all(self, now_ms: int) -> None:
         """Whose chain was asked of somebody, and is not any more, may be asked of others that said they have it."""
@@ -276,6 +282,8 @@ class Exchange:
             self._pump_all(now_ms)
 
         self.hands.ingest(said.events, (), True, then)
+        self.pulls.brought(peer.link, said.author, len(said.events), more=said.more)
+        self._pump(peer, now_ms)
 
     def _certified(self, peer: Peer, now_ms: int) -> None:
         """The peer's certificates are in: who is a member is known, and what was waiting for that goes on."""
@@ -327,8 +335,9 @@ class Exchange:
         if found.which == events_set:
             for ids in portions(found.have, m.ids_max):
                 self.hands.send(peer, m.Have(ids), lane=m.BACKFILL)
-            self.gossip.lost(found.need)  # what was met and is not here was parked, and made room for others
-            self.gossip.lacks(peer.link, found.need, now_ms)
+            need = [one for one in found.need if one not in self._taking]  # else parked, and made room for others
+            self.gossip.lost(need)
+            self.gossip.lacks(peer.link, need, now_ms)
         else:
             self.certificates.announce(peer, found.have)
             self.certificates.fetch(peer, found.need)
@@ -367,12 +376,8 @@ class Exchange:
         self._late(now_ms)
         for link in self.sessions.silent(now_ms):
             self.hands.peers[link].stage = "level"
-        for peer in self._members():
-            if peer.settle_ms is not None and peer.settle_ms <= now_ms:
-                busy = now_ms < peer.served_ms + settle_ms
-                peer.settle_ms = now_ms + settle_ms if busy else None
-                if not busy:
-                    self._compare(peer, events_set, now_ms)
+        for peer in self._settling.due(self.hands.peers, now_ms):
+            self._compare(peer, events_set, now_ms)
 
     def _late(self, now_ms: int) -> None:
         """Ranges that did not come: asked of others, and a promise not kept, but seldom: its database may be away."""
@@ -392,5 +397,5 @@ class Exchange:
 
     def next_ms(self) -> int | None:
         """When ``due`` has something, at the earliest."""
-        times = [self.gossip.next_ms(), self.pulls.next_ms(), *(peer.settle_ms for peer in self._members())]
+        times = (self.gossip.next_ms(), self.pulls.next_ms(), self.sessions.next_ms(), self._settling.next_ms())
         return min((at for at in times if at is not None), default=None)

@@ -1,6 +1,6 @@
 """Who gets a new event whole, and who only its id: Plumtree over a node's links (Leitão, Pereira, Rodrigues, 2007).
 
-An event is pushed on eager links and announced on lazy ones. A push that brought nothing new makes its link lazy; an
+An event is pushed on eager links and announced on lazy ones. Pushes that bring nothing new make their link lazy; an
 announcement that had to be followed makes its link eager again. So the eager links grow into a tree, each node gets
 about one copy, and the lazy ones mend the tree where it breaks. What gossip loses, reconciliation finds: nothing here
 is needed for correctness, and everything is bounded (docs/network.md §5).
@@ -24,6 +24,7 @@ push_chance_ms = 60
 want_patience_ms = 500
 promise_patience_ms = 10_000
 owed_max = 4_096
+needless_max = 5
 announce_every_ms = 100
 
 
@@ -66,8 +67,11 @@ class Gossip:
         self._met: OrderedDict[bytes, set[Link]] = OrderedDict()
         self._awaited: OrderedDict[bytes, _Awaited] = OrderedDict()
         self._debts: dict[Link, _Debt] = {}
+        self._needless: dict[Link, int] = {}
+        self._call_in_ms = 0
         self._untold: dict[Link, list[bytes]] = defaultdict(list)
-        self._reminders: list[tuple[int, bytes]] = []
+        self._reminders: list[tuple[int, int, bytes]] = []
+        self._reminded = 0
         self._tell_at_ms: int | None = None
 
     # -- links ------------------------------------------------------------------------------------------------------
@@ -90,6 +94,7 @@ class Gossip:
         self.lazy.discard(link)
         self.readers.discard(link)
         self._untold.pop(link, None)
+        self._needless.pop(link, None)
         debt = self._debts.pop(link, None)
         for event_id, awaited in self._awaited.items():
             if link in awaited.announcers:
@@ -103,6 +108,7 @@ class Gossip:
 
     def make_lazy(self, link: Link) -> None:
         """The other end has enough of pushes (PRUNE), or its pushes brought nothing new."""
+        self._needless.pop(link, None)
         if link in self.eager:
             self.eager.remove(link)
             self.lazy.add(link)
@@ -116,9 +122,13 @@ class Gossip:
     # -- ids --------------------------------------------------------------------------------------------------------
 
     def came(self, link: Link, ids: Iterable[bytes]) -> tuple[list[bytes], bool]:
-        """Events came from ``link``: those not met before, and whether any of the rest was a needless push."""
+        """Events came from ``link``: those not met before, and whether its pushes are needless by now.
+
+        An author's own push to everybody makes others' pushes of that event needless, which says nothing about other
+        authors: a link is needless that brought known events five times more often than new ones.
+        """
         fresh: list[bytes] = []
-        needless = False
+        needless = self._needless.get(link, 0)
         for event_id in ids:
             self.received += 1
             owed = self._pay(link, event_id)
@@ -126,11 +136,13 @@ class Gossip:
             if links is None:
                 fresh.append(event_id)
                 self._meet(event_id).add(link)
+                needless = max(0, needless - 1)
             else:
-                needless = needless or not owed
+                needless += not owed
                 links.add(link)
             self._awaited.pop(event_id, None)
-        return fresh, needless
+        self._needless[link] = needless
+        return fresh, needless >= needless_max
 
     def asked(self, link: Link, ids: Iterable[bytes]) -> bool:
         """Whether all of these were asked of the link, be it that others were asked since."""
@@ -186,8 +198,10 @@ class Gossip:
             self._meet(event_id)
 
     def _remind(self, event_id: bytes, awaited: _Awaited, due_ms: int) -> None:
+        """What is due at one time comes in the order it was noted in: as announced, so chains stay in line."""
         awaited.due_ms = due_ms
-        heappush(self._reminders, (due_ms, event_id))
+        self._reminded += 1
+        heappush(self._reminders, (due_ms, self._reminded, event_id))
 
     # -- what goes out ----------------------------------------------------------------------------------------------
 
@@ -223,7 +237,7 @@ class Gossip:
 
     def next_ms(self) -> int | None:
         """When ``due`` has something, at the earliest."""
-        times = [debt.since_ms + promise_patience_ms for debt in self._debts.values()]
+        times = [self._call_in_ms] if self._debts else []
         if self._tell_at_ms is not None:
             times.append(self._tell_at_ms)
         if self._reminders:
@@ -234,7 +248,7 @@ class Gossip:
         """What the clock brought. Who is asked for an id becomes eager: its announcement was the better way."""
         found = Due()
         while self._reminders and self._reminders[0][0] <= now_ms:
-            due_ms, event_id = heappop(self._reminders)
+            due_ms, _, event_id = heappop(self._reminders)
             awaited = self._awaited.get(event_id)
             if awaited is not None and awaited.due_ms == due_ms:
                 self._ask(event_id, awaited, now_ms, found)
@@ -243,8 +257,11 @@ class Gossip:
             untold = ((link, self._unheard(link, ids)) for link, ids in self._untold.items())
             found.have = {link: ids for link, ids in untold if ids}
             self._untold = defaultdict(list)
-        for link in list(self._debts):
-            self._call_in(link, now_ms, found)
+        if self._debts and self._call_in_ms <= now_ms:
+            for link in list(self._debts):
+                self._call_in(link, now_ms, found)
+            since_ms = min((debt.since_ms for debt in self._debts.values()), default=now_ms)
+            self._call_in_ms = since_ms + promise_patience_ms
         return found
 
     def _unheard(self, link: Link, ids: list[bytes]) -> list[bytes]:
@@ -260,6 +277,8 @@ class Gossip:
         if link is not None:
             awaited.announcers.remove(link)
             awaited.asked = link
+            call_in_ms = now_ms + promise_patience_ms
+            self._call_in_ms = min(self._call_in_ms, call_in_ms) if self._debts else call_in_ms
             self._debts.setdefault(link, _Debt(now_ms)).asked_ms[event_id] = now_ms
             found.want[link].append(event_id)
         self._remind(event_id, awaited, now_ms + want_patience_ms)

@@ -10,7 +10,7 @@ from net.proto import message as m
 from net.proto.budget import Deed
 from net.proto.handshake import Me
 from net.proto.peer import Peer
-from net.proto.values import Ingested, Link, Question, Relate, Report
+from net.proto.values import Answered, Ingested, Link, Question, Relate, Report
 
 Then = Callable[[Ingested, int], None]
 
@@ -28,6 +28,26 @@ class Hands(Protocol):
     def blame(self, peer: Peer, deed: Deed, now_ms: int, times: int = 1) -> None: ...
     def let_go(self, peer: Peer, reason: str) -> None: ...
     def tell(self, output: Relate | Report) -> None: ...
+
+
+class Asked:
+    """What was asked of the log, and who waits for the answer."""
+
+    def __init__(self) -> None:
+        self._token = 0
+        self._then: dict[int, Callable[[Any, int], None]] = {}
+
+    def remember(self, then: Callable[[Any, int], None]) -> int:
+        """The token of a question whose answer ``then`` waits for."""
+        self._token += 1
+        self._then[self._token] = then
+        return self._token
+
+    def over(self, given: Ingested | Answered, now_ms: int) -> None:
+        """The answer came."""
+        then = self._then.pop(given.token, None)
+        if then is not None:
+            then(given if isinstance(given, Ingested) else given.answer, now_ms)
 
 
 def portions(items: Sequence[Any], most: int) -> list[tuple[Any, ...]]:

@@ -21,7 +21,7 @@ from net.proto.budget import Deed, PeerBudget
 from net.proto.conduct import Ledger, frame_deeds, host_faults
 from net.proto.draw import Draw
 from net.proto.exchange import Exchange
-from net.proto.hands import Then
+from net.proto.hands import Asked, Then
 from net.proto.handshake import ClientHandshake, Door, Line, Me, ServerHandshake, Taken, keep
 from net.proto.meeting import Meeting, Memory, host_of, nothing_known, rests_ms
 from net.proto.peer import Peer
@@ -58,7 +58,7 @@ from net.proto.values import (
     Stock,
     Wake,
     Woke,
-    is_gossip,
+    is_traffic,
 )
 from wattswarm.kernel.refusal import Malformed, Refused
 
@@ -93,7 +93,7 @@ class Machine:
         self.exchange = Exchange(self, stock)
         ear = Ear(me.network_id, me.keys.node_id, ways.is_member, now_ms)
         book = PeerBook(me.keys.node_id, self.conduct, draw)
-        self.meeting = Meeting(self, book, self.conduct, ear, ways.announcer, ways.memory)
+        self.meeting = Meeting(self, book, self.conduct, ear, ways.announcer, ways.memory, draw)
         self.meeting.bootstrap(ways.bootstrap)
         self._observers = ways.observers
         self._is_member = ways.is_member
@@ -102,16 +102,17 @@ class Machine:
         self._door = Door(ways.is_member, self._is_graylisted, self._observer_room)
         self._handlers = takers(self.exchange, self.meeting)
         self._out: list[Output] = []
-        self._token = 0
-        self._then: dict[int, Callable[[Any, int], None]] = {}
+        self._asked = Asked()
+        self._framed: tuple[m.Message | None, bytes] = None, b""  # what goes to many is encoded once
         self._rhythm = Rhythm(draw, now_ms)
         self._wake_ms: int | None = None
         self._stirred = True
+        self._meeting_ms: int | None = now_ms
 
     def handle(self, given: Input, now_ms: int) -> list[Output]:
         """What is to be done about one input. Never raises for what a peer sent."""
         self._now_ms = now_ms
-        self._stirred = not is_gossip(given)
+        self._stirred = not is_traffic(given)
         match given:
             case Opened():
                 self._opened(given)
@@ -139,9 +140,7 @@ class Machine:
                 if any(certificate.ruling for certificate in given.certificates):
                     self._look_who_is_a_member()
             case Ingested() | Answered():
-                then = self._then.pop(given.token, None)
-                if then is not None:
-                    then(given if isinstance(given, Ingested) else given.answer, now_ms)
+                self._asked.over(given, now_ms)
             case Woke():
                 self._wake_ms = None
         self._due()
@@ -154,11 +153,13 @@ class Machine:
         """Queue a message to a peer that is still there."""
         if peer.link in self.peers:
             lane = m.lane(message) if lane is None else lane
-            self._out.append(Send(peer.link, lane, frame.encode(message), dropping))
+            if message is not self._framed[0]:
+                self._framed = message, frame.encode(message)
+            self._out.append(Send(peer.link, lane, self._framed[1], dropping))
 
     def ask(self, question: Question, then: Callable[[Any, int], None]) -> None:
         """Ask the log; ``then`` gets the answer."""
-        self._out.append(Ask(self._remember(then), question))
+        self._out.append(Ask(self._asked.remember(then), question))
 
     def ask_for(self, peer: Peer, question: Question, then: Callable[[Any, int], None]) -> None:
         """Ask the log on a peer's behalf. Whoever asks for more than a few things at a time is not answered."""
@@ -174,12 +175,7 @@ class Machine:
 
     def ingest(self, events: Sequence[m.Wire], certificates: Sequence[bytes], asked: bool, then: Then) -> None:
         """Have events and certificates checked and stored; ``then`` hears what became of them."""
-        self._out.append(Ingest(self._remember(then), events, certificates, asked))
-
-    def _remember(self, then: Callable[[Any, int], None]) -> int:
-        self._token += 1
-        self._then[self._token] = then
-        return self._token
+        self._out.append(Ingest(self._asked.remember(then), events, certificates, asked))
 
     def blame(self, peer: Peer, deed: Deed, now_ms: int, times: int = 1) -> None:
         """Note a peer's deed; who falls too low is cut off, and its id is not let in for a while."""
@@ -342,6 +338,7 @@ class Machine:
     def _look_who_is_a_member(self) -> None:
         """A membership version came: who is connected may belong to the network now, and may say so."""
         self._stirred = True
+        self.meeting.members_changed(self._now_ms)
         for peer in list(self.peers.values()):
             if peer.taken is None or peer.taken.member or not self._is_member(peer.taken.node_id):
                 continue
@@ -361,29 +358,33 @@ class Machine:
             self._perform_due(now_ms)
             next_ms = self._next_ms()
         wake_ms = max(now_ms + 1, next_ms)
-        if wake_ms != self._wake_ms:
+        if self._wake_ms is None or wake_ms < self._wake_ms:
             self._wake_ms = wake_ms
             self._out.append(Wake(wake_ms))
 
     def _next_ms(self) -> int:
-        times = (self.exchange.next_ms(), self.meeting.next_ms(self._now_ms), self._rhythm.next_ms)
+        times = (self.exchange.next_ms(), self._meeting_ms, self._rhythm.next_ms)
         return min(at for at in times if at is not None)
 
     def _perform_due(self, now_ms: int) -> None:
         self.exchange.due(now_ms)
+        if self._rhythm.pings(now_ms):
+            for peer in [peer for peer in self.peers.values() if peer.taken is not None]:
+                self._ping(peer)
+        if self._rhythm.compares(now_ms):
+            self._reconcile()
+        if self._stirred or (self._meeting_ms is not None and self._meeting_ms <= now_ms):
+            self._meet(now_ms)
+
+    def _meet(self, now_ms: int) -> None:
+        """Whom to dial and to let go. No traffic changes that, so it does not cost a walk over all places each time."""
         targets, datagram = self.meeting.due(now_ms)
         self._out.extend(Dial(target.address, target.node_id) for target in targets)
         if datagram is not None:
             self._out.append(Shout(datagram))
-        if self._rhythm.pings(now_ms):
-            for peer in list(self.peers.values()):
-                self._ping(peer)
-        if self._rhythm.compares(now_ms):
-            self._reconcile()
+        self._meeting_ms = self.meeting.next_ms(now_ms)
 
     def _ping(self, peer: Peer) -> None:
-        if peer.taken is None:
-            return
         if len(peer.pinged) >= pings_unanswered_max:
             self.let_go(peer, "silent")
             return

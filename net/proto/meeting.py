@@ -17,6 +17,7 @@ from net.proto.announce import Announcer, Ear, Heard
 from net.proto.budget import Buckets, allowances
 from net.proto.clocks import Clocks
 from net.proto.conduct import Ledger
+from net.proto.draw import Draw
 from net.proto.friends import Friends
 from net.proto.hands import Hands
 from net.proto.peer import Peer
@@ -26,6 +27,8 @@ from wattswarm.kernel.refusal import Malformed
 
 askers_max = 1_024
 clock_off_again_ms = 60_000
+ask_again_ms = 60_000
+ask_soon_ms_max = 1_000
 rests_ms: Mapping[str, int] = {"surplus": rest_ms_max, "unwanted": rest_ms_max}
 """How long who was let go for a reason leaves the other alone."""
 
@@ -54,7 +57,14 @@ class Meeting:
     """The node's neighbourhood. ``announcer`` None: it calls out nothing."""
 
     def __init__(
-        self, hands: Hands, book: PeerBook, conduct: Ledger, ear: Ear, announcer: Announcer | None, memory: Memory
+        self,
+        hands: Hands,
+        book: PeerBook,
+        conduct: Ledger,
+        ear: Ear,
+        announcer: Announcer | None,
+        memory: Memory,
+        draw: Draw,
     ) -> None:
         self.book = book
         self.ear = ear
@@ -63,8 +73,10 @@ class Meeting:
         self._hands = hands
         self._conduct = conduct
         self._announcer = announcer
+        self._draw = draw
         self._askers: Buckets[bytes] = Buckets(allowances["addresses"], askers_max)
         self._clock_again_ms = 0
+        self._ask_ms = 0
         for known in memory.places:
             book.remember(known)
         for about in memory.unwanted:
@@ -103,6 +115,7 @@ class Meeting:
             self.friends.joined(node_id, now_ms)
         if peer.dialled:
             self._hands.send(peer, m.PeersGet())
+            self._ask_ms = now_ms + ask_again_ms
         if peer.dialled and not self.book.is_wanted(peer.address, node_id):
             self._hands.let_go(peer, "unwanted")
 
@@ -112,6 +125,11 @@ class Meeting:
         address = peer.address if peer.dialled else None
         self.book.joined(peer.taken.node_id, address, now_ms, member=True)
         self._conduct.member_came(host_of(peer.address))
+
+    def members_changed(self, now_ms: int) -> None:
+        """A membership version came: who turned this node away may take it now, and others may be told of."""
+        self.book.try_again(now_ms)
+        self._ask_ms = min(self._ask_ms, now_ms + self._draw.randrange(ask_soon_ms_max))
 
     def left(self, peer: Peer, now_ms: int, rest_ms: int = 0) -> None:
         """The last connection to a node is gone. ``rest_ms``: leave it alone that long at least."""
@@ -137,6 +155,8 @@ class Meeting:
         """Whom to dial now, and what to call out."""
         self._let_go(now_ms)
         self.friends.due(now_ms)
+        if not 0 < self._ask_ms - now_ms <= ask_again_ms:
+            self._ask_for_places(now_ms)
         return self.book.dial(now_ms), None if self._announcer is None else self._announcer.due(now_ms)
 
     def _let_go(self, now_ms: int) -> None:
@@ -146,6 +166,13 @@ class Meeting:
             self._hands.let_go(peer, "surplus")
         if self.clocks.off_ms and self._clock_again_ms <= now_ms:
             self._ask_a_clock(now_ms)
+
+    def _ask_for_places(self, now_ms: int) -> None:
+        """Ask somebody for addresses while there are too few links: who came after this node met its peers is news."""
+        self._ask_ms = now_ms + ask_again_ms
+        peers = [peer for peer in self._hands.peers.values() if peer.taken is not None and not peer.reads_only]
+        if peers and self.book.lacking() > 0:
+            self._hands.send(self._draw.sample(peers, 1)[0], m.PeersGet())
 
     def _ask_a_clock(self, now_ms: int) -> None:
         members = [peer for peer in self._hands.peers.values() if peer.taken and peer.taken.member]
@@ -157,5 +184,12 @@ class Meeting:
     def next_ms(self, now_ms: int) -> int | None:
         """When ``due`` has something, at the earliest."""
         announce_ms = None if self._announcer is None else self._announcer.next_ms(now_ms)
-        times = [self.book.next_ms(now_ms), announce_ms, self.friends.next_ms()]
+        times = [self.book.next_ms(now_ms), announce_ms, self.friends.next_ms(), self._clock_ms(), self._ask_ms]
         return min((at for at in times if at is not None), default=None)
+
+    def _clock_ms(self) -> int | None:
+        """When a clock may be asked again; None: there is no need to, or nobody to ask."""
+        if not self.clocks.off_ms:
+            return None
+        opened = [peer.opened_ms for peer in self._hands.peers.values() if peer.taken and peer.taken.member]
+        return max(self._clock_again_ms, min(opened) + clock_off_again_ms) if opened else None

@@ -27,6 +27,8 @@ events_max = 512
 range_events_max = limits.backfill_batch_events
 ids_max = 1_000
 frontier_entries_max = 4_096
+prefix_bytes = 24
+"""What a frontier says of an id: it only shows that two chains differ, and 192 bits are as good for that as 256."""
 certificates_max = 64
 addresses_max = 32
 
@@ -40,6 +42,7 @@ VersionText = Annotated[str, Meta(pattern=r"\A[0-9A-Za-z.+-]{1,32}\Z")]
 WireVersion = Annotated[int, Meta(ge=0, le=65_535)]
 Body = Annotated[bytes, Meta(min_length=1, max_length=limits.event_bytes_max - signature_bytes)]
 Wire = tuple[Body, Signature]
+Prefix = Annotated[bytes, Meta(min_length=prefix_bytes, max_length=prefix_bytes)]
 Ids = Annotated[tuple[Hash, ...], Meta(max_length=ids_max)]
 Certificate = Annotated[bytes, Meta(min_length=1, max_length=limits.certificate_bytes_max)]
 
@@ -122,9 +125,9 @@ class FrontierGet(_Part, frozen=True, tag=6):
 
 
 class Frontier(_Part, frozen=True, tag=7):
-    """(author, highest live seq without a gap, id of the event there); ``more``: another page follows."""
+    """(author, highest live seq without a gap, first bytes of the id there); ``more``: another page follows."""
 
-    entries: Annotated[tuple[tuple[NodeId, Counter, Hash], ...], Meta(max_length=frontier_entries_max)]
+    entries: Annotated[tuple[tuple[NodeId, Counter, Prefix], ...], Meta(max_length=frontier_entries_max)]
     more: bool
 
 

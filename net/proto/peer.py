@@ -40,7 +40,6 @@ class Peer:
     frontier: Frontier = "unasked"
     own_seq: int | None = None
     served_ms: int = 0
-    settle_ms: int | None = None
     questions: int = 0
     wanted: deque[bytes] = field(default_factory=deque)
     serving: bool = False

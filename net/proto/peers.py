@@ -1,7 +1,7 @@
 """The book of places where nodes may be reached, and the choice of whom to dial, keep and let go (docs/network.md §2).
 
 Every small network is a full mesh: up to 12 links. Where more nodes are known, a node that has fewer than 4 links dials
-up to 6, and keeps at most 12, two of them its own dials, so that those who call cannot choose all its neighbours.
+up to 6, and keeps at most 8, two of them its own dials, so that those who call cannot choose all its neighbours.
 Friends come on top: dialled first, never let go. Observers, who called and are no members, take no part in this.
 
 Addresses come from people, from the local network, from nodes about themselves and about others, and are worth less
@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from net.proto.address import address_chars_max, as_seen, split
+from net.proto.address import address_chars_max, as_seen, is_same_host, split
 from net.proto.backoff import backoff_ms, backoff_ms_max, backoff_ms_max_lasting
 from net.proto.budget import Buckets, allowances
 from net.proto.conduct import Ledger
@@ -31,7 +31,7 @@ from wattswarm.kernel.refusal import Refused
 mesh_full = 12
 mesh_low = 4
 mesh_target = 6
-mesh_max = 12
+mesh_max = 8
 own_dials_min = 2
 dials_at_once_max = 8
 dial_ms_max = 30_000
@@ -43,6 +43,7 @@ forgotten_after_failures = 8
 friends_max = 64
 tellers_max = 1_024
 own_addresses_max = 32
+tried_again_ms_max = 2_000
 
 Found = Literal["reached", "heard", "called"]
 Source = Literal["configured", "heard", "stored", "introduced", "told"]
@@ -151,7 +152,7 @@ class PeerBook:
             seen = as_seen(address, host)
             if seen is not None and self.learn(seen, "introduced", node_id):
                 place = self._places[seen]
-                place.at_its_host = place.node_id == node_id and split(seen)[0] == host
+                place.at_its_host = place.node_id == node_id and is_same_host(split(seen)[0], host)
 
     def share(self, asker: bytes) -> tuple[str, ...]:
         """What to tell a peer: up to 32 places, not the asker's own, that this node itself connected to, or that a
@@ -177,6 +178,13 @@ class PeerBook:
         if self.learn(known.address, "stored", known.node_id):
             place = self._places[known.address]
             place.seen_ms, place.reached = known.seen_ms, known.by == "reached"
+
+    def try_again(self, now_ms: int) -> None:
+        """Who turned this node away may think better of it: places that were never reached are tried anew, soon."""
+        for place in self._places.values():
+            if not place.reached:
+                due_ms = now_ms + self._draw.randrange(tried_again_ms_max)
+                place.failures, place.due_ms = 0, min(place.due_ms, due_ms)
 
     def want(self, about: str, wanted: bool) -> None:
         """An address, or a node by its id in hex, is not to be dialled any more, or is again."""
@@ -275,10 +283,10 @@ class PeerBook:
         for place in [place for place in self._places.values() if not _under_way_still(place, now_ms)]:
             self.failed(place.address, now_ms)
         under_way = [place for place in self._places.values() if place.dialling_since_ms is not None]
-        if self._lacking() <= len(under_way) and self._friends <= self._up.keys():
+        if self.lacking() <= len(under_way) and self._friends <= self._up.keys():
             return []
         friends, others = self._ready(now_ms, {place.node_id for place in under_way})
-        chosen = friends + others[: max(0, self._lacking() - len(under_way))]
+        chosen = friends + others[: max(0, self.lacking() - len(under_way))]
         chosen = chosen[: max(0, dials_at_once_max - len(under_way))]
         for place in chosen:
             place.dialling_since_ms = now_ms
@@ -286,7 +294,7 @@ class PeerBook:
 
     def next_ms(self, now_ms: int) -> int | None:
         """When ``dial`` may have something new, if nothing happens before; None: not by itself."""
-        lacking = self._lacking() > 0
+        lacking = self.lacking() > 0
         places = self._places.values()
         dials = [place.dialling_since_ms for place in places if place.dialling_since_ms is not None]
         times = [since_ms + dial_ms_max if since_ms <= now_ms else now_ms for since_ms in dials]
@@ -319,19 +327,21 @@ class PeerBook:
             (friends if place.node_id in self._friends else others).append(place)
         return friends, others
 
-    def _lacking(self) -> int:
+    def lacking(self) -> int:
         """How many links to dial for, those under way included."""
         mesh = [up for up in self._up.values() if up.takes_part]
+        wanted = mesh_full if self._is_small() else mesh_target if len(mesh) < mesh_low else 0
+        return max(wanted - len(mesh), own_dials_min - sum(up.dialled for up in mesh))
+
+    def _is_small(self) -> bool:
+        """Whether so few nodes are known that all are linked. Who is here to read only does not count."""
         known = {place.node_id for place in self._places.values()} | self._up.keys()
-        if len(known - {None}) <= mesh_full:
-            lacking = mesh_full - len(mesh)
-        else:
-            lacking = mesh_target - len(mesh) if len(mesh) < mesh_low else 0
-        return max(lacking, own_dials_min - sum(up.dialled for up in mesh))
+        readers = {node_id for node_id, up in self._up.items() if not up.takes_part}
+        return len(known - readers - {None}) <= mesh_full
 
     def surplus(self) -> list[bytes]:
-        """Nodes to let go, at random: what is above 12 links, never a friend, nor one of the last two we dialled."""
-        if len(self._up) <= mesh_max:
+        """Nodes to let go, at random: above 8 links where not all are linked; no friend, nor two that we dialled."""
+        if len(self._up) <= mesh_max or self._is_small():
             return []
         mesh = {node_id: up for node_id, up in self._up.items() if up.takes_part}
         callers = [node_id for node_id, up in mesh.items() if not up.dialled and node_id not in self._friends]
@@ -363,11 +373,8 @@ class PeerBook:
             and place.node_id not in self._up
             and place.node_id not in self._friends
         ]
-        least = min(
-            idle,
-            key=lambda place: (worth[place.source], place.failures == 0, place.reached, -place.failures),
-            default=None,
-        )
+        worths = [(worth[place.source], place.failures == 0, place.reached, -place.failures) for place in idle]
+        least = idle[worths.index(min(worths))] if idle else None
         if least is None or worth[least.source] > worth[source]:
             return False
         if worth[least.source] == worth[source] and least.failures == 0:

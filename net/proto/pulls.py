@@ -1,8 +1,10 @@
 """Which ranges of whose chains are asked of whom, until this node has what its peers said they have.
 
 A frontier says how far a peer holds each author's chain without a gap. What is missing here is asked for in ranges,
-ascending; one range of an author is under way at a time, whoever is asked, and four of a peer. A connection that
-breaks loses nothing: what came is stored, and the next frontier says the rest (docs/network.md §4, §5).
+ascending: one of an author at a time, of one peer, and four of a peer; the next are asked for while what came is
+stored. Each range is its author's share of what is missing, so that all chains grow together and what belongs together
+comes together. A connection that breaks loses nothing: what came is stored, and the next frontier says the rest
+(docs/network.md §4, §5).
 
 Knows numbers, not events: what a range brought is judged by whoever stores it.
 """
@@ -13,11 +15,14 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from net.proto.message import prefix_bytes
 from net.proto.values import Head, Link
 from wattswarm.kernel.limits import backfill_batch_events
 
 ranges_a_peer_max = 4
 range_patience_ms = 10_000
+round_events = 1_536
+range_events_min, range_events_max = 16, backfill_batch_events
 authors_waiting_max = 4_096
 
 
@@ -31,9 +36,24 @@ class Wanted:
 
 
 @dataclass(slots=True)
+class _Course:
+    """What a peer is being asked of one chain: ``wanted``, if that has not come yet, which is late at ``due_ms``.
+
+    ``brought``: events that came of it. ``storing``: how many ranges came before and are not stored yet. ``next``: from
+    which seq on the next may be asked for; None: not before it is known what is stored.
+    """
+
+    wanted: Wanted | None
+    due_ms: int
+    brought: int = 0
+    storing: int = 0
+    next: int | None = None
+
+
+@dataclass(slots=True)
 class _Peer:
     waiting: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
-    under_way: dict[bytes, tuple[Wanted, int]] = field(default_factory=dict)
+    under_way: dict[bytes, _Course] = field(default_factory=dict)
     broken: set[bytes] = field(default_factory=set)
     differs: bool = False
 
@@ -57,38 +77,58 @@ class Pulls:
             del self._taken[author]
 
     def told(self, link: Link, entries: Iterable[tuple[bytes, int, bytes]]) -> None:
-        """The peer's frontier, or a part of it: (author, seq, id of the event there)."""
+        """The peer's frontier, or a part of it: (author, seq, first bytes of the id there)."""
         peer = self._peers[link]
-        for author, seq, head in entries:
+        for author, seq, prefix in entries:
+            self.missing(link, author, seq)
             here = self.chains.get(author)
-            if here is None or here[0] < seq:
-                if len(peer.waiting) < authors_waiting_max or author in peer.waiting:
-                    peer.waiting[author] = max(seq, peer.waiting.get(author, -1))
-            elif here[0] == seq and here[1] != head:
+            if here is not None and here[0] == seq and here[1][:prefix_bytes] != prefix:
                 peer.differs = True
 
     def missing(self, link: Link, author: bytes, seq: int) -> None:
-        """An event of the peer's came whose predecessors, up to ``seq``, are not here."""
-        self.told(link, ((author, seq, b""),))
+        """The peer holds the author's chain up to ``seq``: what of it is not here is asked for."""
+        peer, here = self._peers[link], self.chains.get(author)
+        room = len(peer.waiting) < authors_waiting_max or author in peer.waiting
+        if room and (here is None or here[0] < seq):
+            peer.waiting[author] = max(seq, peer.waiting.get(author, -1))
 
     def next(self, link: Link, now_ms: int) -> list[Wanted]:
         """What to ask the peer for now. Each is under way until ``came``, ``failed`` or its time is up."""
         peer = self._peers[link]
+        room = ranges_a_peer_max - sum(course.wanted is not None for course in peer.under_way.values())
+        missing = self._missing(peer) if room > 0 else {}
+        total = sum(last - first + 1 for first, last in missing.values())
         found: list[Wanted] = []
-        for author, last in list(peer.waiting.items()):
-            if len(peer.under_way) >= ranges_a_peer_max:
+        for author, (here, last) in missing.items():
+            if len(found) == room:
                 break
-            if author in self._taken or (author in peer.broken and self._others_have(author)):
+            course = peer.under_way.get(author)
+            first = here if course is None else course.next
+            if first is None or first > last or not self._may_ask(link, author):
                 continue
-            here = self.chains.get(author)
-            first = 0 if here is None else here[0] + 1
-            if first > last:
-                del peer.waiting[author]
-                continue
-            wanted = Wanted(author, first, min(last, first + backfill_batch_events - 1))
-            peer.under_way[author] = (wanted, now_ms + range_patience_ms)
+            share = (last - here + 1) * round_events // total
+            wanted = Wanted(author, first, min(last, first + max(range_events_min, min(share, range_events_max)) - 1))
+            storing = 0 if course is None else course.storing
+            peer.under_way[author] = _Course(wanted, now_ms + range_patience_ms, storing=storing)
+            peer.waiting.move_to_end(author)
             self._taken[author] = link
             found.append(wanted)
+        return found
+
+    def _may_ask(self, link: Link, author: bytes) -> bool:
+        peer = self._peers[link]
+        return self._taken.get(author, link) == link and not (author in peer.broken and self._others_have(author))
+
+    def _missing(self, peer: _Peer) -> dict[bytes, tuple[int, int]]:
+        """The first and last seq of what the peer has of each chain beyond this node's; who has no more is let off."""
+        found: dict[bytes, tuple[int, int]] = {}
+        for author, last in list(peer.waiting.items()):
+            here = self.chains.get(author)
+            first = 0 if here is None else here[0] + 1
+            if first <= last:
+                found[author] = first, last
+            elif author not in self._taken:
+                del peer.waiting[author]
         return found
 
     def _others_have(self, author: bytes) -> bool:
@@ -96,14 +136,31 @@ class Pulls:
         return any(author in peer.waiting and author not in peer.broken for peer in self._peers.values())
 
     def under_way(self, link: Link, author: bytes) -> Wanted | None:
-        """What was asked of the peer about this author, if anything is."""
+        """What the peer still has to send of what it was asked about this author, if anything is."""
         peer = self._peers.get(link)
-        found = peer.under_way.get(author) if peer is not None else None
-        return found[0] if found is not None else None
+        course = peer.under_way.get(author) if peer is not None else None
+        return course.wanted if course is not None else None
+
+    def brought(self, link: Link, author: bytes, events: int, *, more: bool) -> None:
+        """A part of what is under way came, and is being stored; the last one unless there is ``more``."""
+        course = self._peers[link].under_way[author]
+        assert course.wanted is not None, "who asks has seen that it is under way"
+        course.brought += events
+        if not more:
+            whole = course.brought == course.wanted.last - course.wanted.first + 1
+            course.next = course.wanted.last + 1 if whole else None
+            course.wanted = None
+            course.storing += 1
 
     def came(self, link: Link, author: bytes) -> None:
-        """What was asked about the author is stored as far as it came."""
-        self._over(link, author)
+        """A range of the author's is stored as far as it came."""
+        peer = self._peers.get(link)
+        course = peer.under_way.get(author) if peer is not None else None
+        if course is None:
+            return
+        course.storing -= 1
+        if course.storing <= 0 and course.wanted is None:
+            self._over(link, author)
 
     def failed(self, link: Link, author: bytes) -> None:
         """The peer does not have what it said, or what it gave is not the chain that is here: it is not asked again.
@@ -128,14 +185,14 @@ class Pulls:
         return [
             (link, author)
             for link, peer in self._peers.items()
-            for author, (_, due_ms) in peer.under_way.items()
-            if due_ms <= now_ms
+            for author, course in peer.under_way.items()
+            if course.wanted is not None and course.due_ms <= now_ms
         ]
 
     def next_ms(self) -> int | None:
         """When the next range is late."""
-        dues = [due_ms for peer in self._peers.values() for _, due_ms in peer.under_way.values()]
-        return min(dues, default=None)
+        courses = (course for peer in self._peers.values() for course in peer.under_way.values())
+        return min((course.due_ms for course in courses if course.wanted is not None), default=None)
 
     def idle(self, link: Link) -> bool:
         """Whether nothing is to be asked of the peer any more."""

@@ -59,6 +59,7 @@ class Sessions:
         self._asking: dict[Link, _Asking] = {}
         self._answering: dict[Link, dict[int, _Answering]] = {}
         self._next = 0
+        self._silent_ms: int | None = None
 
     def left(self, link: Link) -> None:
         """The peer is gone, and its sessions with it."""
@@ -76,6 +77,7 @@ class Sessions:
         session = self._next + (not dialled)
         side = Initiator(self._sets[which])
         self._asking[link] = _Asking(session, which, side, now_ms)
+        self._watch(now_ms)
         return NegOpen(session, which, side.open())
 
     def opened(self, link: Link, asked: NegOpen, now_ms: int) -> NegMsg | NegErr:
@@ -84,6 +86,7 @@ class Sessions:
         if asked.session not in here and len(here) >= answered_a_peer_max:
             return NegErr(asked.session, "busy")
         here[asked.session] = _Answering(asked.set, Responder(self._sets[asked.set]), now_ms)
+        self._watch(now_ms)
         return self._answer(link, asked.session, asked.message, now_ms)
 
     def _answer(self, link: Link, session: int, message: bytes, now_ms: int) -> NegMsg | NegErr:
@@ -138,10 +141,24 @@ class Sessions:
 
     def silent(self, now_ms: int) -> list[Link]:
         """Peers whose session this side gives up; answered ones that went silent are forgotten."""
+        if self._silent_ms is None or now_ms < self._silent_ms:
+            return []
         for sessions in self._answering.values():
             for session in [key for key, one in sessions.items() if one.heard_ms + silence_ms_max <= now_ms]:
                 del sessions[session]
         given_up = [link for link, one in self._asking.items() if one.heard_ms + silence_ms_max <= now_ms]
         for link in given_up:
             del self._asking[link]
+        heard = [one.heard_ms for one in self._asking.values()]
+        heard += [one.heard_ms for sessions in self._answering.values() for one in sessions.values()]
+        self._silent_ms = min(heard) + silence_ms_max if heard else None
         return given_up
+
+    def _watch(self, now_ms: int) -> None:
+        """A session begins: it may be silent from now on."""
+        silent_ms = now_ms + silence_ms_max
+        self._silent_ms = silent_ms if self._silent_ms is None else min(self._silent_ms, silent_ms)
+
+    def next_ms(self) -> int | None:
+        """When ``silent`` may find something, at the earliest."""
+        return self._silent_ms

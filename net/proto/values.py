@@ -167,15 +167,15 @@ Input: TypeAlias = (
     | Placed | ClockSet | Woke
 )  # fmt: skip
 
-_gossip_heads = frozenset({b"\x03", b"\x04", b"\x05"})
-"""EVENTS, HAVE and WANT, as their frames say it."""
+_meeting_heads = frozenset({b"\x01", b"\x02", b"\x16", b"\x17"})
+"""HELLO, WELCOME, PEERS and RELATION, as their frames say it."""
 
 
-def is_gossip(given: Input) -> bool:
-    """Whether an input is of the many that change nothing about who is connected: events, ids, what the log says."""
+def is_traffic(given: Input) -> bool:
+    """Whether an input is of the many that change nothing about who is connected or may be dialled."""
     if isinstance(given, Received):
-        return given.frame[1:2] in _gossip_heads
-    return isinstance(given, Appended | Ingested | Answered)
+        return given.frame[1:2] not in _meeting_heads
+    return isinstance(given, Appended | Ingested | Answered | Woke)
 
 
 # -- what there is at first -----------------------------------------------------------------------------------------

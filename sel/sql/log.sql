@@ -4,7 +4,7 @@
 -- manual, "Read Committed Isolation Level"): ``fresh`` says whether the chain is of the same moment as the totals.
 SELECT h.seq, h.events, h.events_sum, h.certificates, h.certificates_sum, h.state_root, h.max_hlc, h.parked,
     h.memberships, h.version, h.version = (SELECT version FROM log_head) AS fresh,
-    c.author, c.seq, c.event_id, c.hlc, c.day, c.day_events, c.day_bytes, c.void_from
+    h.folded_by, c.author, c.seq, c.event_id, c.hlc, c.day, c.day_events, c.day_bytes, c.void_from
 FROM log_head h LEFT JOIN chains c ON c.author = $1 FOR UPDATE OF h;
 
 -- name: read_head
@@ -17,6 +17,12 @@ SELECT network_id, node_id FROM log_head;
 -- name: claim_owner
 -- A fresh log becomes one network's and one node's.
 UPDATE log_head SET network_id = $1, node_id = $2 WHERE network_id IS NULL;
+
+-- name: folded_by
+SELECT folded_by FROM log_head;
+
+-- name: note_folded_by
+UPDATE log_head SET folded_by = $1;
 
 -- name: release_owner
 -- A log that holds nothing may become another network's.
@@ -192,7 +198,7 @@ SELECT version, pg_notify('wattswarm_log', version::text) FROM new_head;
 
 -- name: write_batch
 -- All that a transaction adds, in one statement: events, certificates, chains, folds, votes, verdicts, totals. Who
--- listens is told the version of the log that it makes.
+-- listens is told the version of the log that it makes. Gives the arrival number of the last certificate, if there is one.
 WITH new_events AS (
     INSERT INTO events (seq, event_id, author, author_seq, stream, epoch, hlc, kind, body, signature)
     SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[],
@@ -200,6 +206,7 @@ WITH new_events AS (
 ), new_certificates AS (
     INSERT INTO certificates (certificate_id, kind, stream, body)
     SELECT * FROM unnest($11::bytea[], $12::text[], $13::bytea[], $14::bytea[])
+    RETURNING seq
 ), new_chains AS (
     INSERT INTO chains (author, seq, event_id, hlc, day, day_events, day_bytes, void_from)
     SELECT * FROM unnest($15::bytea[], $16::bigint[], $17::bytea[], $18::bigint[], $19::bigint[], $20::bigint[],
@@ -229,4 +236,4 @@ WITH new_events AS (
         state_root = $53, max_hlc = $54, parked = $55, memberships = $56, version = version + 1
     RETURNING version
 )
-SELECT pg_notify('wattswarm_log', version::text) FROM new_head;
+SELECT (SELECT max(seq) FROM new_certificates), pg_notify('wattswarm_log', version::text) FROM new_head;

@@ -14,6 +14,7 @@ from tests.daemons import clean_environment, contract, daemon, wattswarm
 from tests.sizes import root
 from tests.swarms import Swarm, becomes, meshed, node_id_of, open_swarm, peers_of
 from wattswarm import discovered
+from wattswarm.node import now_ms
 
 offset = "WATTSWARM_TEST_CLOCK_OFFSET_MS"
 
@@ -83,6 +84,8 @@ def test_who_is_away_is_listed_and_found_again_from_what_was_kept(swarm: Swarm) 
     becomes(lambda: me in peers_of(swarm.places[0]), False)
     away = peer(swarm.places[0], me)
     assert (away["connected"], bool(away["last_seen"]), away["roles"]) == (False, True, peer(others[1], me)["roles"])
+    gone_ms = now_ms()
+    becomes(lambda: int(str(peer(swarm.places[0], me)["last_seen"])) > gone_ms - 5_000, True)
     assert {one.node_id for one in discovered.read(where)} >= {node_id_of(other) for other in others}
     with daemon(where, "--listen", "127.0.0.1:0"):
         becomes(lambda: {node_id_of(other) for other in others} <= peers_of(where), True)

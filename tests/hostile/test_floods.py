@@ -63,7 +63,7 @@ def refuse(enemy: Enemy) -> None:
 
 
 def test_frontier_of_lies_leads_nowhere_and_is_held_against_its_teller(rig: Rig, foe: str) -> None:
-    lies = tuple((made_up(number), counter_max, bytes(32)) for number in range(m.frontier_entries_max))
+    lies = tuple((made_up(number), counter_max, bytes(m.prefix_bytes)) for number in range(m.frontier_entries_max))
 
     def lie() -> None:
         enemy.say(m.FrontierGet())

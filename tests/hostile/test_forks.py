@@ -194,7 +194,7 @@ def asked_for(enemy: Enemy, author: bytes, seq: int) -> m.RangeGet:
     """Have the daemon ask for a chain that it is told of."""
     enemy.say(m.FrontierGet())
     enemy.hear(m.FrontierGet)
-    enemy.say(m.Frontier(((author, seq, bytes(32)),), more=False))
+    enemy.say(m.Frontier(((author, seq, bytes(m.prefix_bytes)),), more=False))
     return enemy.hear(m.RangeGet)
 
 

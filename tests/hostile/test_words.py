@@ -203,7 +203,7 @@ def test_numbers_as_large_as_they_can_be_are_only_numbers(rig: Rig, foe: str) ->
             m.RangeGet(author, 0, counter_max),
             m.RangeGet(author, counter_max, counter_max),
             m.FrontierGet(),
-            m.Frontier(((keys_of(foe).node_id, counter_max, bytes(32)),), more=False),
+            m.Frontier(((keys_of(foe).node_id, counter_max, bytes(m.prefix_bytes)),), more=False),
             m.NegOpen((1 << 32) - 2, 0, Initiator(Items([((1 << 40), b"\xff" * 32)])).open()),
             m.ProofGet(bytes(32), counter_max),
         )

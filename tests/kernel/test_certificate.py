@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from tests.cast import everything, hash_of, keys_of
+from tests.foreign import foreign
 from tests.story import Story
 from tests.world import World
 from wattswarm.kernel import codec, event, finality, limits
@@ -23,11 +24,13 @@ from wattswarm.kernel.certificate import (
 )
 from wattswarm.kernel.event import Draft, Event
 from wattswarm.kernel.membership import Network
+from wattswarm.kernel.payloads import plain
 from wattswarm.kernel.payloads.course import TaskStopped
 from wattswarm.kernel.payloads.fields import SignerSignature
 from wattswarm.kernel.payloads.judge import FinalityProof
 from wattswarm.kernel.payloads.work import CandidateProposed
-from wattswarm.kernel.refusal import Malformed, Refused
+from wattswarm.kernel.refusal import Malformed, Refused, Unsupported
+from wattswarm.shared_log import sorted_out
 
 four = dict.fromkeys(("ada", "ben", "cy", "dee"), everything)
 
@@ -191,6 +194,18 @@ def test_a_task_of_another_protocol_version_is_not_judged_here() -> None:
     foreign = msgspec.structs.replace(story.creation, payload=None, protocol_version="9.0.0")
     certificate = DecisionCertificate(foreign, candidate, 1, story.proof(candidate))
     assert refusal_of(certificate, world.network).reason == "unsupported"
+
+
+def test_a_decision_about_what_another_version_said_is_nobodys_fault() -> None:
+    """A newer node relays what it has: an older one cannot read it, and must not take that for a lie."""
+    world = World(four)
+    story, candidate = decided(world)
+    newer = foreign(world, "ada", "CANDIDATE_PROPOSED", version="0.2.0", task=story.creation.id, epoch=1)
+    wire = codec.encode(["decision", story.creation.wire, newer.wire, 1, plain(story.proof(candidate))])
+    with pytest.raises(Unsupported, match=r"CANDIDATE_PROPOSED is of protocol version 0\.2\.0"):
+        parse_certificate(wire, world.network)
+    sound = DecisionCertificate(story.creation, candidate, 1, story.proof(candidate))
+    assert sorted_out([wire, b"nothing", sound.wire()], world.network) == ([sound], 1, 1)
 
 
 # -- membership versions -------------------------------------------------------------------------------------------

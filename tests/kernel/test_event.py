@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cast import digest_of, genesis_ms, keys_of
+from tests.foreign import foreign
 from tests.world import World
 from wattswarm.kernel import codec, event, hlc, limits
 from wattswarm.kernel.event import Draft, Event
@@ -181,3 +182,27 @@ def test_any_bytes_are_an_event_or_malformed(body: bytes, signature: bytes) -> N
 
 story = World().task()
 candidate_event = story.propose("ada", digests=[digest_of("an artifact")])
+
+
+def test_a_later_version_is_read_where_it_is_known_and_its_bad_payloads_are_nobodys_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World.of(1)
+    told = {"reason": "OTHER", "execution_id": "one", "reason_codes": [0], "message": "a note"}
+    with pytest.raises(Malformed):
+        foreign(world, "ada", "TASK_ERROR", task=task, epoch=1)
+    both = (told, {"no": 1})
+    written = [foreign(world, "ada", "TASK_ERROR", version="0.2.0", payload=one, task=task, epoch=1) for one in both]
+    assert [one.payload for one in written] == [None, None]
+    monkeypatch.setattr(limits, "LOCAL_PROTOCOL_VERSION", "0.2.0")
+    monkeypatch.setattr(limits, "protocol_versions", ("0.1.0", "0.2.0"))
+    read = [event.parse(one.body, one.signature, world.network_id) for one in written]
+    assert isinstance(read[0].payload, course.TaskError)
+    assert read[1].payload is None
+
+
+def test_an_author_cannot_sign_in_a_later_version_what_that_would_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LOCAL_PROTOCOL_VERSION", "0.2.0")
+    monkeypatch.setattr(limits, "protocol_versions", ("0.1.0", "0.2.0"))
+    assert said(course.TaskExpired()).protocol_version == "0.2.0"
+    assert reason_of(said, course.TaskExpired(), about=None) == "payload_form"

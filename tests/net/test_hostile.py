@@ -146,7 +146,7 @@ def test_a_frontier_of_lies_leads_nowhere_and_ends() -> None:
     enemy = Enemy(swarm, named(swarm, "ada"), keys_of("ben"))
     enemy.shake_hands()
     enemy.say(m.FrontierGet())
-    lies = tuple((bytes([number]) * 32, (1 << 63) - 1, bytes(32)) for number in range(100))
+    lies = tuple((bytes([number]) * 32, (1 << 63) - 1, bytes(m.prefix_bytes)) for number in range(100))
     enemy.say(m.Frontier(lies, more=False))
     for _ in range(400):
         asked = [said for said in enemy.answers(m.RangeGet) if isinstance(said, m.RangeGet)]
@@ -248,7 +248,7 @@ def hostage() -> tuple[Swarm, Enemy]:
     enemy.shake_hands()
     enemy.say(m.FrontierGet())
     enemy.wait(50)
-    enemy.say(m.Frontier(((said[-1].author, said[-1].author_seq + 9_999, said[-1].id),), more=False))
+    enemy.say(m.Frontier(((said[-1].author, said[-1].author_seq + 9_999, said[-1].id[: m.prefix_bytes]),), more=False))
     enemy.wait(50)
     assert enemy.answers(m.RangeGet)
     swarm.mesh()

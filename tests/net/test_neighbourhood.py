@@ -11,6 +11,8 @@ from net.proto import peers
 from net.proto import values as v
 from net.proto.clocks import Clocks
 from net.proto.conduct import host_faults_max
+from net.proto.meeting import ask_again_ms, ask_soon_ms_max
+from tests.cast import everything
 from tests.net.swarm import Node, Swarm
 from tests.net.test_hostile import Enemy, enemy_link, met
 from tests.net.test_machine import named, swarm_of
@@ -21,6 +23,7 @@ from wattswarm.kernel.limits import clock_skew_tolerance_ms
 
 def test_who_is_let_go_because_there_are_too_many_rests_before_it_dials_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "mesh_max", 4)
+    monkeypatch.setattr(peers, "mesh_full", 4)
     _, swarm = swarm_of(6)
     hub, *others = swarm.nodes
     for other in others:
@@ -211,11 +214,41 @@ def test_whoever_asks_for_addresses_gets_thirty_two_a_minute() -> None:
     assert told == [32]
 
 
+def meets_somebody(node: Node, now_ms: int) -> None:
+    """The node dialled somebody that nobody else knows of."""
+    book, newcomer = node.machine.meeting.book, random.Random("newcomer").randbytes(32)
+    book.learn("10.0.0.77:7", "told", newcomer)
+    book.joined(newcomer, "10.0.0.77:7", now_ms, member=True)
+
+
+def test_who_lacks_links_asks_somebody_for_addresses_once_a_minute() -> None:
+    _, swarm = swarm_of(2)
+    ada, ben = swarm.nodes
+    swarm.connect(ben, ada)
+    swarm.run(500)
+    meets_somebody(ada, swarm.now_ms)
+    swarm.run(ask_again_ms // 2)
+    assert len(ben.machine.meeting.book) == 0
+    swarm.run(ask_again_ms)
+    assert len(ben.machine.meeting.book) == 1
+
+
+def test_a_change_of_the_membership_has_everybody_ask_at_once() -> None:
+    world, swarm = swarm_of(2)
+    ada, ben = swarm.nodes
+    swarm.connect(ben, ada)
+    swarm.run(500)
+    meets_somebody(ada, swarm.now_ms)
+    ada.take((), [world.next_version({"ada": everything, "ben": everything})])
+    swarm.run(ask_soon_ms_max + 500)
+    assert len(ben.machine.meeting.book) == 1
+
+
 def test_who_claims_heads_that_it_never_gives_is_not_let_in_for_a_while() -> None:
     _, swarm = swarm_of(2)
     enemy = met(swarm, "ben")
     enemy.say(m.FrontierGet())
-    lies = tuple((bytes([number]) * 32, 1_000, bytes(32)) for number in range(100))
+    lies = tuple((bytes([number]) * 32, 1_000, bytes(m.prefix_bytes)) for number in range(100))
     enemy.say(m.Frontier(lies, more=False))
     for _ in range(20):
         asked = [said for said in enemy.answers(m.RangeGet) if isinstance(said, m.RangeGet)]
@@ -231,7 +264,7 @@ def test_who_claims_heads_and_is_silent_about_them_loses_merit_but_not_at_once()
     _, swarm = swarm_of(2)
     enemy = met(swarm, "ben")
     enemy.say(m.FrontierGet())
-    enemy.say(m.Frontier(tuple((bytes([number]) * 32, 9, bytes(32)) for number in range(100)), more=False))
+    enemy.say(m.Frontier(tuple((bytes([number]) * 32, 9, bytes(m.prefix_bytes)) for number in range(100)), more=False))
     enemy.wait(25_000)
     assert -6 < enemy.node.machine.conduct.score(enemy.keys.node_id, swarm.now_ms) < -4
 

@@ -6,14 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from net.proto import values as v
 from net.proto.clocks import Clocks
 from net.proto.exchange import Exchange
 from netsim.disk import SimGuard
+from netsim.outline import answer_of, news_of
 from netsim.recovery import Return
 from sel import memory
 from sel.admission import Admission
+from sel.memory import MemoryStore, MemoryTxn
 from sel.projector import Projector
+from sel.rows import Fence
 from wattswarm.kernel import stream
 from wattswarm.kernel.certificate import ForkCertificate
 from wattswarm.kernel.event import Event
@@ -87,3 +92,29 @@ def newest_members(patch: pytest.MonkeyPatch) -> None:
 def keep_every_orphan(patch: pytest.MonkeyPatch) -> None:
     """What waits for its predecessors waits for ever."""
     patch.setattr(memory, "_drop_oldest", lambda *_args: None)
+
+
+def forget_votes(patch: pytest.MonkeyPatch) -> None:
+    """Neither what a node signed before, nor the fence of one that may not know, keeps it from signing."""
+
+    async def no_vote(_self: MemoryTxn, _task: bytes, _epoch: int) -> None:
+        return None
+
+    async def no_fence(_self: MemoryTxn) -> Fence:
+        return Fence()
+
+    patch.setattr(MemoryTxn, "vote_on", no_vote)
+    patch.setattr(MemoryTxn, "fence", no_fence)
+
+
+def keep_certificates(patch: pytest.MonkeyPatch) -> None:
+    """A certificate is what whoever holds the events makes of them; none is told or given to anybody."""
+
+    def news(*given: Any, **named: Any) -> v.Appended:
+        return replace(news_of(*given, **named), certificates=[])
+
+    def answer(store: MemoryStore, question: v.Question) -> object:
+        return [] if isinstance(question, v.CertificatesOf) else answer_of(store, question)
+
+    patch.setattr("netsim.node.news_of", news)
+    patch.setattr("netsim.node.answer_of", answer)

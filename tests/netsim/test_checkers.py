@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from netsim.checkers import Checkers, Violation
 from netsim.disk import Written
 from netsim.node import SimNode
+from netsim.releases import newer, this
 from netsim.scenario import Load, Scenario
 from netsim.world import World
 from sel.rows import Parked
@@ -31,7 +35,7 @@ def node(world: World) -> Iterator[SimNode]:
     disk = found.disk
     found.disk = disk.copied()
     yield found
-    found.disk = disk
+    found.disk, found.release = disk, this
 
 
 def checkers(world: World) -> Checkers:
@@ -75,15 +79,11 @@ def test_two_proofs(world: World, node: SimNode) -> None:
 
 
 def test_an_end_that_is_taken_back(world: World, node: SimNode) -> None:
-    from dataclasses import replace as with_
-
-    from msgspec.structs import replace
-
     looks = checkers(world)
     stream, row = next((stream, row) for stream, row in node.disk.store.stream_rows.items() if row.facts is not None)
     looks.wrote(node, Written(streams={stream: set()}))
     assert row.facts is not None
-    node.disk.store.stream_rows[stream] = with_(row, facts=replace(row.facts, status="OPEN"))
+    node.disk.store.stream_rows[stream] = replace(row, facts=structs.replace(row.facts, status="OPEN"))
     with pytest.raises(Violation, match="what was final is OPEN"):
         looks.wrote(node, Written(streams={stream: set()}))
 
@@ -110,3 +110,44 @@ def test_more_that_waits_than_may(world: World, node: SimNode) -> None:
         node.disk.store.parked[number.to_bytes(32, "big")] = Parked(event, "orphan")
     with pytest.raises(Violation, match="257 parked events of one author"):
         checkers(world)._bounded(node)
+
+
+def test_a_wire_version_that_is_not_the_newest_common_one(world: World, node: SimNode) -> None:
+    looks = checkers(world)
+    looks.looked(world.nodes)
+    node.release = newer
+    looks.looked(world.nodes)
+    node.release = replace(newer, wire=(1, 7))
+    world.nodes[1].release = node.release
+    with pytest.raises(Violation, match="n000 speaks version 1 to n001, both know 7"):
+        looks.looked(world.nodes)
+    world.nodes[1].release = this
+
+
+def test_who_was_put_back_may_say_again_what_too_few_heard(world: World, node: SimNode) -> None:
+    """Four members: two others are asked, so what a third one alone holds may be lost, and what two hold may not."""
+    me = node.node_id
+    chain = [one for one in node.disk.store.events if one.author == me]
+    other = next(one for one in node.disk.store.events if one.author != me)
+    for holders, excused in ((1, True), (2, False)):
+        looks = checkers(world)
+        looks._places[me, chain[-1].author_seq] = other.id
+        with shortened(world.nodes[:1] + world.nodes[1 + holders :], me, 1):
+            assert looks.recovered(node, world.nodes) == chain[-2].author_seq
+        if excused:
+            looks.wrote(node, Written(events=[chain[-1]]))
+        else:
+            with pytest.raises(Violation, match="an honest node forked"):
+                looks.wrote(node, Written(events=[chain[-1]]))
+
+
+@contextmanager
+def shortened(nodes: list[SimNode], author: bytes, by: int) -> Iterator[None]:
+    """As if these nodes lacked the last events of an author."""
+    lines = [one.disk.store.chain_rows[author] for one in nodes]
+    heads = [line.head for line in lines]
+    for line in lines:
+        line.head = structs.replace(line.head, seq=line.head.seq - by)
+    yield
+    for line, head in zip(lines, heads, strict=True):
+        line.head = head

@@ -15,9 +15,9 @@ from tests.world import World
 from wattswarm.kernel.event import Draft
 from wattswarm.kernel.payloads import work
 from wattswarm.kernel.task.fold import TaskState, status
-from wattswarm.runtime.autopilot import Hands
 from wattswarm.runtime.contract import ExecuteRequest, ExecuteResponse, GivenRef, VerifyRequest, VerifyResponse
 from wattswarm.runtime.failure import RuntimeFailure
+from wattswarm.runtime.part import Hands
 
 wide = {"assignment.claim.max_concurrency": {"propose": 1, "verify": 4}}
 

@@ -52,6 +52,15 @@ async def test_of_one_author_the_newest_arrivals_wait(new_log: NewLog) -> None:
     assert await waiting(log) == ids(three, four, five)
 
 
+async def test_what_comes_at_once_waits_for_nothing_in_it(new_log: NewLog) -> None:
+    world = World.of(2)
+    log = await new_log(world)
+    said = [world.author(name, nothing, task=some_task) for _ in range(4) for name in ("ada", "ben")]
+    taken = await log.take_quietly(*reversed(said))
+    assert taken.stored == len(said)
+    assert await waiting(log) == []
+
+
 @pytest.mark.usefixtures("few")
 async def test_an_event_that_comes_again_while_it_waits_keeps_its_place(new_log: NewLog) -> None:
     world = World.of(1)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.swarm import Swarm
 from sel import outline as outlines
-from sel.outline import Mark, advance, outline
+from sel.outline import Advance, Mark, advance, advanced, outline
 from sel.pool import Database
+from sel.store import Written
 from tests.conformance import Subject
 from tests.sel.stores import fresh_database, postgres_subject
 from tests.sel.test_same_state import few, take
@@ -17,9 +19,10 @@ from wattswarm.kernel.membership import Network
 
 
 class Kept:
-    """What a reader holds who read once and follows."""
+    """What a reader holds who read once and follows. ``written``: what the log's own process wrote meanwhile."""
 
     def __init__(self, database: Database, network: Network) -> None:
+        self.written: list[Written] = []
         self.database = database
         self.network = network
         self.mark = Mark()
@@ -36,16 +39,25 @@ class Kept:
 
     async def follow(self) -> None:
         """What is new, until there is no more."""
+        for written in self.written:
+            told = advanced(self.mark, written)
+            if told is not None:
+                self._take(told)
+        self.written.clear()
         more = True
         while more:
             step = await advance(self.database, self.network, self.mark)
-            self.events -= set(step.void)
-            self.events |= {(event.created_at, event.id) for event in step.events}
-            self.certificates = {entry for entry in self.certificates if entry[0] not in step.idle}
-            self.certificates |= {(certificate.id, certificate.ruling) for certificate in step.certificates}
-            moved = {**self.chains, **step.chains}
-            self.chains = {author: place for author, place in moved.items() if place is not None}
-            self.mark, more = step.mark, step.more
+            self._take(step)
+            more = step.more
+
+    def _take(self, step: Advance) -> None:
+        self.events -= set(step.void)
+        self.events |= {(event.created_at, event.id) for event in step.events}
+        self.certificates = {entry for entry in self.certificates if entry[0] not in step.idle}
+        self.certificates |= {(certificate.id, certificate.ruling) for certificate in step.certificates}
+        moved = {**self.chains, **step.chains}
+        self.chains = {author: place for author, place in moved.items() if place is not None}
+        self.mark = step.mark
 
     def held(self) -> object:
         """All that counts."""
@@ -73,9 +85,32 @@ async def test_who_follows_holds_what_a_fresh_reading_gives(
     try:
         async with fresh_database(postgres_dsn) as database:
             log, kept = postgres_subject(database, network, network.created_at), Kept(database, network)
+            told = Kept(database, network)
+            log.store.wrote = told.written.append
             await kept.read()
+            await told.read()
             for batch in arrivals(history, seed):
                 await take(log, batch)
                 await agrees(log, kept)
+                await agrees(log, told)
     finally:
         outlines.events_a_step_max = bound
+
+
+async def test_what_was_written_right_after_is_told_as_the_log_tells_it(postgres_dsn: str) -> None:
+    swarm = Swarm()
+    network = Network.of(swarm.genesis)
+    async with fresh_database(postgres_dsn) as database:
+        log = postgres_subject(database, network, swarm.now_ms + 3_600_000)
+        written: list[Written] = []
+        log.store.wrote = written.append
+        mark = Mark()
+        for number in range(3):
+            await log.take_quietly(*swarm.task(number))
+            told = advanced(mark, written[-1])
+            assert told == await advance(database, network, mark)
+            assert told is not None
+            assert len(told.events) == 13
+            assert len(told.certificates) == 1
+            assert number == 0 or advanced(Mark(), written[-1]) is None, "something came between"
+            mark = told.mark

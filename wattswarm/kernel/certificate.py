@@ -22,7 +22,7 @@ from wattswarm.kernel.payloads import plain
 from wattswarm.kernel.payloads.govern import MembershipUpdated
 from wattswarm.kernel.payloads.judge import FinalityProof
 from wattswarm.kernel.payloads.work import CandidateProposed, TaskCreated
-from wattswarm.kernel.refusal import Malformed, Refused
+from wattswarm.kernel.refusal import Malformed, Refused, Unsupported
 from wattswarm.kernel.task.candidate import candidate_hash
 from wattswarm.kernel.task.pins import contract_of
 
@@ -164,7 +164,10 @@ _Epoch = Annotated[int, Meta(ge=1, le=limits.counter_max)]
 
 
 def parse_certificate(data: bytes, network: Network) -> Certificate:
-    """The certificate of received bytes: all form checks made, no signature yet. Raises ``Malformed``."""
+    """The certificate of received bytes: all form checks made, no signature yet. Raises ``Malformed``.
+
+    Raises ``Unsupported`` for a decision of another protocol version: whoever sent it may know better.
+    """
     if len(data) > limits.certificate_bytes_max:
         raise Malformed("too_large", f"certificate of {len(data)} bytes, at most {limits.certificate_bytes_max}")
     match codec.decode(data):
@@ -187,12 +190,15 @@ def _typed(value: Any, wanted: Any) -> Any:
 def _parse_decision(creation: Any, candidate: Any, epoch: Any, proof: Any, network: Network) -> DecisionCertificate:
     created = parse_wire(creation, network.network_id)
     proposed = parse_wire(candidate, network.network_id)
-    if not isinstance(created.payload, TaskCreated) or not isinstance(proposed.payload, CandidateProposed):
-        raise Malformed(
-            "certificate_form",
-            f"decision certificate: found {created.kind} and {proposed.kind}, expected TASK_CREATED and "
-            "CANDIDATE_PROPOSED of this protocol version",
-        )
+    for event, kind in ((created, "TASK_CREATED"), (proposed, "CANDIDATE_PROPOSED")):
+        if event.kind != kind:
+            raise Malformed("certificate_form", f"decision certificate: found {event.kind}, expected {kind}")
+        if event.payload is None:
+            raise Unsupported(
+                "unsupported",
+                f"decision certificate: its {kind} is of protocol version {event.protocol_version}, which this program "
+                "does not know",
+            )
     return DecisionCertificate(created, proposed, _typed(epoch, _Epoch), _typed(proof, FinalityProof))
 
 
@@ -231,7 +237,7 @@ def verify_certificate(certificate: Certificate, network: Network) -> None:
 def _verify_decision(certificate: DecisionCertificate, network: Network) -> None:
     creation, candidate = certificate.creation, certificate.candidate
     if not isinstance(creation.payload, TaskCreated):
-        raise Refused("unsupported", "decision certificate: the task is of another protocol version")
+        raise Unsupported("unsupported", "decision certificate: the task is of another protocol version")
     if candidate.task != creation.id:
         raise Refused("other_task", "decision certificate: the candidate is about another task")
     if candidate.epoch != certificate.epoch:

@@ -109,9 +109,16 @@ def check_value(value: Any) -> None:
 
 
 def encode(value: Any) -> bytes:
-    """Canonical CBOR of a value the kernel itself built (its types are known to be good)."""
+    """Canonical CBOR of a value the kernel itself built (its types are known to be good).
+
+    Most values are canonical as they are, and then a plain encoding, which takes a quarter of the time, is the same.
+    """
     try:
-        return cbor2.dumps(value, canonical=True)
+        plain = _check(value, 0)
+    except Malformed:
+        plain = False
+    try:
+        return cbor2.dumps(value, canonical=not plain)
     except (cbor2.CBOREncodeError, UnicodeEncodeError) as error:
         raise Malformed("not_encodable", f"cannot be encoded as CBOR: {error}") from None
 

@@ -24,6 +24,9 @@ SortKey = tuple[int, int, bytes]
 class Event(msgspec.Struct, frozen=True, gc=False):
     """An event whose form is good. ``payload`` is None iff this protocol version does not know the event.
 
+    Nor does anybody understand an event of a later version than the first whose payload is bad: those who did not
+    know that version hold it already, unread, so it can be nobody's fault afterwards.
+
     ``body`` and ``signature`` are the bytes of wire and disk; the other fields are what they say.
     """
 
@@ -119,7 +122,7 @@ def _check_placement(body: _Envelope, kind: Kind) -> None:
 
 
 _certified_kinds = frozenset({"TASK_CREATED", "CANDIDATE_PROPOSED"})
-_met: dict[tuple[bytes, bytes, bytes], Event] = {}
+_met: dict[tuple[str, bytes, bytes, bytes], Event] = {}
 
 
 def parse(body: bytes, signature: bytes, network_id: bytes) -> Event:
@@ -127,7 +130,7 @@ def parse(body: bytes, signature: bytes, network_id: bytes) -> Event:
 
     Remembers the last events of the kinds that certificates carry, which come once alone and once in each of those.
     """
-    known = _met.get((body, signature, network_id))
+    known = _met.get((limits.LOCAL_PROTOCOL_VERSION, body, signature, network_id))
     if known is not None:
         return known
     if len(signature) != identity.signature_bytes:
@@ -143,7 +146,7 @@ def parse_known(event_id: bytes, body: bytes, signature: bytes, network_id: byte
     As long as the hash of the bytes is that id they are the same, and their canonical form need not be checked
     again, which is most of the work. Raises ``Malformed`` if they are not.
     """
-    known = _met.get((body, signature, network_id))
+    known = _met.get((limits.LOCAL_PROTOCOL_VERSION, body, signature, network_id))
     if known is not None:
         return known
     if codec.sha256(body) != event_id:
@@ -155,7 +158,7 @@ def _remembered(event: Event) -> Event:
     if event.kind in _certified_kinds:
         if len(_met) >= limits.events_remembered_max:
             _met.clear()
-        _met[event.body, event.signature, event.network_id] = event
+        _met[limits.LOCAL_PROTOCOL_VERSION, event.body, event.signature, event.network_id] = event
     return event
 
 
@@ -172,9 +175,13 @@ def _typed(value: Any, event_id: bytes, body: bytes, signature: bytes, network_i
         )
     payload = None
     kind = kinds.get(envelope.kind)
-    if kind is not None and envelope.protocol_version == limits.LOCAL_PROTOCOL_VERSION:
-        _check_placement(envelope, kind)
-        payload = parse_payload(kind, envelope.payload)
+    if kind is not None and envelope.protocol_version in limits.protocol_versions:
+        try:
+            _check_placement(envelope, kind)
+            payload = parse_payload(kind, envelope.payload)
+        except Malformed:
+            if envelope.protocol_version == limits.protocol_versions[0]:
+                raise
     return Event(
         event_id,
         body,
@@ -247,4 +254,7 @@ def author(keys: identity.Keypair, network_id: bytes, seq: int, prev: bytes | No
             payload,
         ]
     )
-    return parse(body, keys.sign(signature_context + codec.sha256(body)), network_id)
+    authored = parse(body, keys.sign(signature_context + codec.sha256(body)), network_id)
+    if authored.payload is None:
+        raise Malformed("payload_form", f"{kind}: not as protocol version {authored.protocol_version} has it")
+    return authored

@@ -56,13 +56,18 @@ def verify(node_id: bytes, message: bytes, signature: bytes) -> bool:
 
     Remembers the last good ones: one signature is met as an event's, in a certificate and in a proof.
     """
-    claim = (node_id, message, signature)
-    if claim in _sound.new or claim in _sound.old:
+    if remembers(node_id, message, signature):
         return True
     if not holds(node_id, message, signature):
         return False
     remember(node_id, message, signature)
     return True
+
+
+def remembers(node_id: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether it was found good lately."""
+    claim = (node_id, message, signature)
+    return claim in _sound.new or claim in _sound.old
 
 
 def remember(node_id: bytes, message: bytes, signature: bytes) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 LOCAL_PROTOCOL_VERSION = "0.1.0"
+protocol_versions: tuple[str, ...] = (LOCAL_PROTOCOL_VERSION,)
+"""Whose events this program understands: its own version's, and those of earlier ones."""
 CONTRACT_PROTOCOL_VERSION = "v0.1"
 
 event_bytes_max = 131_072

@@ -39,3 +39,7 @@ class Refused(Exception):
 
 class Malformed(Refused):
     """Bytes that fail a form check (docs/protocol.md §2): the fault of whoever sent them."""
+
+
+class Unsupported(Refused):
+    """What another protocol version says, and this one cannot read: nobody's fault, and not kept."""

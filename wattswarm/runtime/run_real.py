@@ -17,12 +17,13 @@ from wattswarm.kernel.membership import Membership
 from wattswarm.kernel.payloads import course, work
 from wattswarm.kernel.refusal import Refused
 from wattswarm.kernel.task.state import TaskState, status
-from wattswarm.runtime.autopilot import Driver, Hands, check_policy
+from wattswarm.runtime.autopilot import Driver, check_policy
 from wattswarm.runtime.client import RuntimeClient
 from wattswarm.runtime.contract import Capabilities
 from wattswarm.runtime.executors import Executor as Registered
 from wattswarm.runtime.executors import Executors
 from wattswarm.runtime.failure import RuntimeFailure
+from wattswarm.runtime.part import Hands
 from wattswarm.runtime.watched import Watched
 
 roles = ("proposer", "verifier", "committer", "finalizer")

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import trio
 
 from wattswarm.kernel.refusal import Refused
-from wattswarm.runtime.autopilot import Hands
 from wattswarm.runtime.client import RuntimeClient
 from wattswarm.runtime.contract import Capabilities
 from wattswarm.runtime.executors import Executor, Executors
 from wattswarm.runtime.failure import RuntimeFailure
+from wattswarm.runtime.part import Hands
 from wattswarm.runtime.watched import Watched
 
 _log = logging.getLogger(__name__)

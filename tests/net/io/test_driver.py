@@ -15,6 +15,7 @@ from net.io.driver import Driver, open_driver
 from net.proto.handshake import Me
 from net.proto.machine import Ways
 from sel.guard import AuthorGuard
+from sel.signatures import open_checker
 from tests.net.io.lines import Nowhere, line_pair
 from wattswarm.config import load
 from wattswarm.kernel.contract_draft import contract_from_json, sample_contract
@@ -62,7 +63,7 @@ async def hosts(tmp_path: Path, count: int) -> AsyncIterator[list[Host]]:
             node = await stack.enter_async_context(open_node(load({"state_dir": str(place)}, {}), genesis=genesis))
             me = Me(key, genesis.network_id, number + 1)
             draw = random.Random(number)
-            shared = SharedLog(node)
+            shared = SharedLog(node, await stack.enter_async_context(open_checker()))
             ways = Ways(me, shared.is_member)
             driver = await stack.enter_async_context(open_driver(shared, Nowhere(), ways, draw, now_ms))
             opened.append(Host(node, driver))

@@ -19,6 +19,7 @@ from wattswarm.kernel import codec, limits
 from wattswarm.kernel.refusal import Malformed
 
 h32 = b"\x07" * 32
+h24 = h32[: m.prefix_bytes]
 s64 = b"\x09" * 64
 wire = (b"body", s64)
 
@@ -147,9 +148,11 @@ bounds: dict[str, tuple[list[Any], list[Any]]] = {
     "have id": ([4, [h32]], [4, [h32[1:]]]),
     "want": ([5, [h32] * 1_000], [5, [h32] * 1_001]),
     "frontier get": ([6], [6, 0]),
-    "frontier": ([7, [(h32, most, h32)] * 4_096, False], [7, [(h32, most, h32)] * 4_097, False]),
-    "frontier seq": ([7, [(h32, most, h32)], False], [7, [(h32, most + 1, h32)], False]),
-    "frontier seq negative": ([7, [(h32, 0, h32)], False], [7, [(h32, -1, h32)], False]),
+    "frontier": ([7, [(h32, most, h24)] * 4_096, False], [7, [(h32, most, h24)] * 4_097, False]),
+    "frontier seq": ([7, [(h32, most, h24)], False], [7, [(h32, most + 1, h24)], False]),
+    "frontier seq negative": ([7, [(h32, 0, h24)], False], [7, [(h32, -1, h24)], False]),
+    "frontier prefix": ([7, [(h32, 0, h24)], False], [7, [(h32, 0, h32)], False]),
+    "frontier prefix short": ([7, [(h32, 0, h24)], False], [7, [(h32, 0, h24[1:])], False]),
     "range get": ([8, h32, 5, 5], [8, h32, 6, 5]),
     "range get over": ([8, h32, 0, most], [8, h32, 0, u64]),
     "range get negative": ([8, h32, 0, most], [8, h32, -1, most]),
@@ -328,7 +331,7 @@ def test_a_hostile_frame_is_malformed_and_takes_little_memory(name: str) -> None
 
 
 def test_no_more_items_are_built_than_the_largest_message_has() -> None:
-    full = [7, [(h32, most, h32)] * 4_096, False]
+    full = [7, [(h32, most, h24)] * 4_096, False]
     items = 1 + 3 + 4_096 * 4
     assert items <= frame.items_max < items + 16
     assert isinstance(frame.decode(cbor2.dumps(full)), m.Frontier)

@@ -43,6 +43,12 @@ def test_an_event_of_ones_own_is_pushed_to_everybody() -> None:
     assert node.next_ms() is None
 
 
+def test_what_was_announced_is_asked_for_in_that_order() -> None:
+    node = linked(1)
+    node.lacks(1, ids(7, 3, 9, 1), 0)
+    assert node.due(gossip.push_chance_ms).want == {1: ids(7, 3, 9, 1)}
+
+
 def test_a_repaired_event_is_only_announced() -> None:
     node = linked(1, lazy=(2,))
     assert node.spread(ids(7), 0, own=False, repaired=True) == {}
@@ -57,10 +63,22 @@ def test_nobody_is_told_what_they_are_known_to_have() -> None:
     assert node.next_ms() is None
 
 
-def test_a_push_that_brings_nothing_new_is_needless() -> None:
+def test_pushes_that_bring_nothing_new_are_needless_in_the_end() -> None:
     node = linked(1, 2)
-    assert node.came(1, ids(7)) == (ids(7), False)
-    assert node.came(2, ids(7, 8)) == (ids(8), True)
+    known = ids(*range(gossip.needless_max))
+    node.came(1, known)
+    assert node.came(2, known[1:]) == ([], False)
+    assert node.came(2, known[:1]) == ([], True)
+    node.make_lazy(2)
+    assert node.came(2, known[:1]) == ([], False)
+
+
+def test_a_link_that_brings_news_as_often_as_not_is_never_needless() -> None:
+    node = linked(1, 2)
+    for number in range(10 * gossip.needless_max):
+        node.came(1, ids(number))
+        assert not node.came(2, ids(number))[1]
+        assert not node.came(2, ids(1_000 + number))[1]
 
 
 def test_an_announced_event_is_asked_for_when_no_push_brings_it_and_makes_its_link_the_one_asked() -> None:
@@ -120,7 +138,8 @@ def test_what_comes_late_was_asked_for_all_the_same_and_is_no_needless_push() ->
     assert node.asked(1, ids(7))
     assert node.came(2, ids(7)) == (ids(7), False)
     assert node.came(1, ids(7)) == ([], False)
-    assert node.came(1, ids(7)) == ([], True)
+    repeats = [node.came(1, ids(7)) for _ in range(gossip.needless_max)]
+    assert repeats == [([], False)] * (gossip.needless_max - 1) + [([], True)]
     assert node.due(later(gossip.promise_patience_ms)).broken == {}
 
 
@@ -184,7 +203,7 @@ def test_ids_that_were_met_long_ago_are_forgotten() -> None:
     node = linked(1)
     flood = ids(*range(gossip.ids_met_max + 1))
     node.came(1, flood)
-    assert node.came(1, flood[-1:]) == ([], True)
+    assert node.came(1, flood[-1:]) == ([], False)
     assert node.came(1, flood[:1]) == (flood[:1], False)
 
 

@@ -232,13 +232,13 @@ def called_by(made: PeerBook, numbers: range) -> None:
         made.joined(node(number), None, now, member=True)
 
 
-def test_what_is_above_twelve_links_is_let_go_but_never_the_two_we_dialled() -> None:
+def test_what_is_above_eight_links_is_let_go_but_never_the_two_we_dialled() -> None:
     made = book(50)
     dialled = [target.node_id for target in made.dial(now)[:2]]
     for target_id in dialled:
         assert target_id is not None
         made.joined(target_id, f"10.9.9.9:{target_id[-1] + 1}", now, member=True)
-    called_by(made, range(100, 110))
+    called_by(made, range(100, 106))
     assert made.surplus() == []
     called_by(made, range(110, 130))
     for _ in range(50):
@@ -259,7 +259,7 @@ def test_of_many_that_we_dialled_two_are_kept() -> None:
     made = book()
     for number in range(1, 15):
         made.joined(node(number), place(number), now, member=True)
-    assert len(made.surplus()) == 2
+    assert len(made.surplus()) == 6
 
 
 def test_observers_take_no_place_in_the_mesh() -> None:
@@ -280,7 +280,15 @@ def test_an_observer_that_becomes_a_member_takes_part() -> None:
     made.joined(node(20), None, now, member=False)
     assert made.surplus() == []
     made.joined(node(20), None, now + 1, member=True)
-    assert len(made.surplus()) == 1
+    assert len(made.surplus()) == 5
+
+
+def test_a_full_mesh_of_twelve_lets_nobody_go() -> None:
+    made = book(12)
+    called_by(made, range(1, 13))
+    assert made.surplus() == []
+    assert made.learn(place(13), "told", node(13))
+    assert len(made.surplus()) == 4
 
 
 # -- friends and the graylist --------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from net.proto import peers
 from net.proto.conduct import Ledger
-from net.proto.peers import PeerBook, Target
+from net.proto.peers import PeerBook, Target, tried_again_ms_max
 from tests.net.proto.books import book, connect, me, minute, node, now, place
 
 # -- what others tell ----------------------------------------------------------------------------------------------
@@ -50,6 +50,24 @@ def test_where_a_caller_says_it_listens_is_shared_while_it_is_connected_if_it_is
     assert made.share(node(1)) == ()
     made.left(node(1), now)
     assert made.share(node(2)) == ()
+
+
+def test_all_of_loopback_is_one_host() -> None:
+    made = book()
+    made.joined(node(1), None, now, member=True)
+    made.introduced(node(1), "127.0.0.1", ("127.0.0.9:4000", "10.0.0.7:4000"))
+    assert made.share(node(2)) == ("127.0.0.9:4000",)
+
+
+def test_who_turned_this_node_away_is_tried_again_soon_when_the_membership_changed() -> None:
+    made = book()
+    made.learn(place(1), "told", node(1))
+    for _ in range(6):
+        made.failed(place(1), now)
+    later_ms = now + tried_again_ms_max
+    assert made.dial(later_ms) == []
+    made.try_again(now)
+    assert [target.address for target in made.dial(later_ms)] == [place(1)]
 
 
 def test_at_most_thirty_two_addresses_are_told_and_not_always_the_same() -> None:
