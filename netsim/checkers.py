@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from netsim.disk import Written
+from netsim.node import SimNode
+from netsim.releases import Release
 from sel.rows import LogHead, Parked, StreamRow
 from wattswarm.kernel import limits
 from wattswarm.kernel.certificate import DecisionCertificate
@@ -49,6 +51,8 @@ class Holder(Protocol):
     def name(self) -> str: ...
     @property
     def disks(self) -> int: ...
+    @property
+    def release(self) -> Release: ...
     @property
     def disk(self) -> Disk: ...
 

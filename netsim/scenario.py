@@ -30,7 +30,7 @@ FaultKind = Literal[
     "postgres", "disk_full",
 ]  # fmt: skip
 simulated_only, cluster_only = ("eclipse", "churn", "upgrade"), ("postgres", "disk_full")
-"""Kinds of faults that need what only this program makes up (liars, operators, another release), and a real Postgres."""
+"""Kinds of faults that need what only a simulation has (liars, operators, another release), and a real Postgres."""
 
 
 class Load(Struct, frozen=True, forbid_unknown_fields=True):

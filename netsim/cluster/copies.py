@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from netsim.checkers import Checkers, Violation
 from netsim.cluster.host import Host
 from netsim.disk import Written
+from netsim.releases import Release, this
 from sel.audit import verify
 from sel.columns import head_of
 from sel.embedded import url
@@ -42,6 +43,11 @@ class Copy:
     stream_rows: Mapping[bytes, StreamRow]
     parked: Mapping[bytes, Parked]
     disks: int = field(default=0)
+
+    @property
+    def release(self) -> Release:
+        """Daemons run this program."""
+        return this
 
     @property
     def disk(self) -> Copy:

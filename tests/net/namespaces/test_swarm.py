@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
+from netsim.cluster.lan import Cut, Lan, open_lan
 from sel import views
 from tests.daemons import contract, daemon, eventually, on_node, place, submit, wattswarm
-from netsim.cluster.lan import Cut, Lan, open_lan
 from tests.swarms import (
     Swarm,
     becomes,
