@@ -12,7 +12,7 @@ PYTHON = $(shell for p in python3.11 python3.12 python3.13 python3; do \
 # Two files at a time: most of the time is waited for daemons. `make TESTS=.venv/bin/pytest test` takes one at a time.
 TESTS = $(BIN)/pytest -n 2 --dist loadfile
 
-.PHONY: demo test check bench soak clean
+.PHONY: demo test sweep check bench soak clean
 
 demo: $(STAMP)
 	@$(BIN)/wattswarm demo
@@ -20,12 +20,18 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(TESTS)
 
+# Seeds of simulated swarms: twenty of every small scenario, one of every big one.
+sweep: $(STAMP)
+	$(BIN)/wattswarm-netsim sweep small --seeds 1..20 --jobs 2
+	$(BIN)/wattswarm-netsim sweep big --seeds 1 --jobs 1
+
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.sizes
+	$(MAKE) --no-print-directory sweep
 	$(TESTS)
 
 bench: $(STAMP)

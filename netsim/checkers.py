@@ -44,7 +44,7 @@ class Disk(Protocol):
 class Holder(Protocol):
     """A node with its log: a simulated one, or a copy of what a daemon's database holds.
 
-    ``disks``: how often it was given another disk, of which nobody knows how old it was.
+    ``disks``: how often it was given another disk, of which nobody knows how old it was. ``release``: of the program.
     """
 
     @property
@@ -55,6 +55,8 @@ class Holder(Protocol):
     def release(self) -> Release: ...
     @property
     def disk(self) -> Disk: ...
+    @property
+    def release(self) -> Release: ...
 
 
 class Violation(Exception):

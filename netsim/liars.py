@@ -23,12 +23,13 @@ from wattswarm.kernel import event as events
 from wattswarm.kernel import hlc
 from wattswarm.kernel.codec import sha256
 from wattswarm.kernel.event import Draft
-from wattswarm.kernel.identity import Keypair
 from wattswarm.kernel.payloads import course, work
 from wattswarm.kernel.reasons import Reason
 
 flood_every_ms = 200
 flood_events = 50
+stranger_dials_ms = 500
+stranger_says = 20
 
 
 @dataclass(slots=True)
@@ -80,7 +81,7 @@ def begin_lying(kinds: Mapping[LiarKind, int], nodes: list[SimNode], around: Sur
         "backdater": _backdater,
         "stranger": _stranger,
     }
-    for kind in sorted(kinds):
+    for kind in sorted(kinds, key=lambda kind: (kind != "stranger", kind)):
         for _ in range(kinds[kind]):
             makers[kind](left.pop(), lies, nodes, draw)
     return lies
@@ -180,17 +181,14 @@ def _backdater(node: SimNode, lies: Lies, nodes: list[SimNode], draw: random.Ran
     lies.acts.append((1_000, act))
 
 
-def _stranger(node: SimNode, lies: Lies, _nodes: list[SimNode], draw: random.Random) -> None:
-    """It is no member, dials everybody, and talks too much."""
-    node.honest = False
+def _stranger(node: SimNode, lies: Lies, nodes: list[SimNode], draw: random.Random) -> None:
+    """It is no member, dials the members, and says everything many times."""
+    _bent(node, lambda output: [output] * stranger_says if isinstance(output, v.Send) else [output])
     node.takes_part = False
-    node.keys = Keypair(sha256(f"stranger {node.name}".encode()))
-    node.node_id = node.keys.node_id
 
     def act() -> None:
-        if node.up:
-            hosts = sorted(node.around.wires.hosts)
-            target = node.around.wires.hosts[hosts[draw.randrange(len(hosts))]]
-            node.around.wires.dial(node, target.address, None)
+        members = [one for one in nodes if one.takes_part]
+        if node.up and members:
+            node.around.wires.dial(node, members[draw.randrange(len(members))].address, None)
 
-    lies.acts.append((50, act))
+    lies.acts.append((stranger_dials_ms, act))

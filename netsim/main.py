@@ -44,8 +44,9 @@ def _chosen(name: str, nodes: int | None, *, cluster: bool = False) -> Scenario:
     scenarios.check_kinds(scenario, cluster=cluster)
     if nodes is None:
         return scenario
-    if not 1 <= nodes <= scenarios.nodes_max:
-        found = Problem("nodes", str(nodes), f"1 to {scenarios.nodes_max}")
+    least = 1 + scenario.late + sum(scenario.liars.values())
+    if not least <= nodes <= scenarios.nodes_max:
+        found = Problem("nodes", str(nodes), f"{least} to {scenarios.nodes_max}")
         raise Refused("nodes", "so many nodes cannot be simulated", (found,))
     return replace(scenario, nodes=nodes)
 

@@ -30,7 +30,7 @@ FaultKind = Literal[
     "postgres", "disk_full",
 ]  # fmt: skip
 simulated_only, cluster_only = ("eclipse", "churn", "upgrade"), ("postgres", "disk_full")
-"""Kinds of faults that need what only a simulation has (liars, operators, another release), and a real Postgres."""
+"""Kinds of faults that need liars, a council or a release of this program's, and those that need a real Postgres."""
 
 
 class Load(Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,13 +64,13 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
 
     ``finalizers``: how many members decide, 0 for all. ``late``: nodes that begin only when the load is over.
     ``spares``: nodes beside them that are no members at first; they read along, and may become members.
-    ``size``: small scenarios are swept often, big ones seldom, those for a cluster of daemons not at all.
+    ``size``: small scenarios are swept often, big ones seldom; huge ones, and those for a cluster, are run alone.
     ``lasting``: nodes whose daemons no fault ends (of a cluster), so that their memory is seen over a whole run.
     """
 
     name: str
     about: str
-    size: Literal["small", "big", "cluster"] = "small"
+    size: Literal["small", "big", "huge", "cluster"] = "small"
     nodes: Annotated[int, Meta(ge=1, le=nodes_max)] = 4
     finalizers: Count = 0
     late: Count = 0
@@ -86,6 +86,10 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     load: Load = Load()
     faults: tuple[Fault, ...] = ()
     liars: Mapping[LiarKind, Count] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.late + sum(self.liars.values()) >= self.nodes:
+            raise ValueError("no honest node would be there from the beginning")
 
 
 def load(name: str) -> Scenario:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from netsim.clock import Timeline
+from netsim.disk import Disk, SimGuard
 from netsim.node import SimNode
 from netsim.scenario import Load
+from sel.authoring import Author, Request, author_batch, request_drafts_max
+from sel.ingest import Knowledge
+from sel.memory import at_once
+from wattswarm.kernel.chain import Head
 from wattswarm.kernel.contract_draft import contract_from_json, sample_contract
 from wattswarm.kernel.event import Draft
+from wattswarm.kernel.membership import Network
 from wattswarm.kernel.payloads import course, work
 from wattswarm.kernel.reasons import Reason
 from wattswarm.kernel.refusal import Refused
 
-year_ms = 365 * 86_400_000
+day_ms = 86_400_000
+year_ms = 365 * day_ms
 
 
 def contract(label: str, load: Load, expiry_ms: int, task_type: str = "swarm") -> dict[str, Any]:
@@ -28,13 +36,38 @@ def contract(label: str, load: Load, expiry_ms: int, task_type: str = "swarm") -
     return contract_from_json(made)
 
 
+def lay_history(nodes: Sequence[SimNode], load: Load, network: Network) -> None:
+    """Have all nodes hold ``load.history`` events of the day before the run: small streams, by each in turn."""
+    log, knowledge = Disk(), Knowledge(network)
+    guards = {node.name: SimGuard() for node in nodes}
+    streams = load.history // request_drafts_max
+    for stream in range(streams):
+        node = nodes[stream % len(nodes)]
+        at_ms = node.clock() - day_ms + day_ms * stream // streams
+        made = contract(f"history-{stream}", load, at_ms + year_ms, "notes")
+        notes = [_note(f"history-{number}") for number in range(request_drafts_max - 1)]
+        drafts = [Draft(work.TaskCreated(made, network.current.hash), None, 1)]
+        request = Request([*drafts, *(Draft(note, None, 1, about_first=True) for note in notes)])
+        author = Author(node.keys, guards[node.name], lambda at_ms=at_ms: at_ms)  # type: ignore[misc]
+        at_once(author_batch(log.store, knowledge, author, [request]))
+        assert isinstance(request.result, list), request.result
+    for node in nodes:
+        head = log.store.chain_rows[node.node_id].head if node.node_id in log.store.chain_rows else Head()
+        node.disk = log.copied()
+        node.disk.guard = SimGuard(head.seq, head.id)
+
+
+def _note(name: str) -> course.TaskError:
+    return course.TaskError(name, "OTHER", [int(Reason.UNKNOWN)], "a note")
+
+
 class Workload:
     """Authors for ``nodes`` until ``until_ms``. ``tasks``: what was submitted, and must end."""
 
     def __init__(
         self, timeline: Timeline, draw: random.Random, nodes: list[SimNode], load: Load, until_ms: int
     ) -> None:
-        self._timeline, self._draw, self._nodes, self._load, self._until_ms = timeline, draw, nodes, load, until_ms
+        self._timeline, self._draw, self.nodes, self._load, self._until_ms = timeline, draw, nodes, load, until_ms
         self.tasks: dict[bytes, str] = {}
         self.notes = 0
         self._numbers = 0
@@ -42,19 +75,17 @@ class Workload:
 
     def begin(self) -> None:
         """From now on."""
-        for _ in range(self._load.history):
-            self._note(self._nodes[self._draw.randrange(len(self._nodes))])
         if self._load.tasks_per_s:
             self._timeline.after(self._pause_ms(self._load.tasks_per_s), self._submit)
         if self._load.notes_per_s:
-            for node in self._nodes:
+            for node in self.nodes:
                 self._keep_noting(node)
 
     def _pause_ms(self, per_s: float) -> int:
         return max(1, round(self._draw.expovariate(per_s) * 1000))
 
     def _submit(self) -> None:
-        node = self._nodes[self._draw.randrange(len(self._nodes))]
+        node = self.nodes[self._draw.randrange(len(self.nodes))]
         if len(self.tasks) < self._load.tasks_max and node.up:
             created = self._create(node, f"task-{self._numbers}", "swarm", round(self._load.expiry_s * 1000))
             if created is not None:
@@ -93,9 +124,8 @@ class Workload:
             if created is not None:
                 self._notebooks[node.name] = created
             return
-        said = course.TaskError(f"note-{self.notes}", "OTHER", [int(Reason.UNKNOWN)], "a note")
         try:
-            node.author([Draft(said, book, 1)])
+            node.author([Draft(_note(f"note-{self.notes}"), book, 1)])
             self.notes += 1
         except Refused as refusal:
             node.tell("refused", refusal.reason)

@@ -22,10 +22,11 @@ from netsim.node import Decoder, SimNode, Surroundings
 from netsim.releases import this as this_release
 from netsim.scenario import Scenario
 from netsim.trace import Trace
-from netsim.workload import Workload
+from netsim.workload import Workload, lay_history
 from wattswarm.kernel.codec import sha256
 from wattswarm.kernel.genesis import make_genesis
 from wattswarm.kernel.identity import Keypair
+from wattswarm.kernel.membership import Network as Membership
 
 everything = frozenset({"proposer", "verifier", "committer", "finalizer"})
 worker = everything - {"finalizer"}
@@ -57,8 +58,9 @@ class World:
         self.measures = Measures(self.timeline)
         self.wires = Network(self.timeline, self._draw("wires"), scenario.link)
         keys = [Keypair(sha256(f"{seed} key {number}".encode())) for number in range(scenario.nodes)]
-        deciding = scenario.finalizers or scenario.nodes
-        roles = {key.node_id: everything if number < deciding else worker for number, key in enumerate(keys)}
+        belonging = scenario.nodes - scenario.liars.get("stranger", 0)
+        deciding = min(scenario.finalizers or belonging, belonging)
+        roles = {key.node_id: everything if at < deciding else worker for at, key in enumerate(keys[:belonging])}
         keys += [Keypair(sha256(f"{seed} spare {number}".encode())) for number in range(scenario.spares)]
         genesis = make_genesis(
             name="netsim",
@@ -67,6 +69,7 @@ class World:
             members=roles,
             signers=keys[:1],
         )
+        self._network = Membership.of(genesis)
         around = Surroundings(
             self.timeline,
             self.wires,
@@ -148,6 +151,8 @@ class World:
         timeline, scenario = self.timeline, self.scenario
         settle_ms = round(scenario.settle_s * 1000)
         whole_ms = self._until_ms + settle_ms - timeline.now_ms
+        if scenario.load.history:
+            lay_history(self.workload.nodes, scenario.load, self._network)
         for node in [*self._early, *(node for node in self.nodes if not node.honest)]:
             node.start()
         self.workload.begin()

@@ -335,8 +335,8 @@ class Exchange:
         if found.which == events_set:
             for ids in portions(found.have, m.ids_max):
                 self.hands.send(peer, m.Have(ids), lane=m.BACKFILL)
-            need = [one for one in found.need if one not in self._taking]  # else parked, and made room for others
-            self.gossip.lost(need)
+            need = [one for one in found.need if one not in self._taking]
+            self.gossip.lost(need)  # what was met and is not here was parked, and made room for others
             self.gossip.lacks(peer.link, need, now_ms)
         else:
             self.certificates.announce(peer, found.have)
@@ -385,12 +385,10 @@ class Exchange:
         for link, author in late:
             self.pulls.failed(link, author)
             peer = self.hands.peers.get(link)
-            if peer is None:
-                continue
-            if peer.late_blamed_ms + late_blame_ms <= now_ms:
+            if peer is not None and peer.late_blamed_ms + late_blame_ms <= now_ms:
                 peer.late_blamed_ms = now_ms
                 self.hands.blame(peer, "broken_want", now_ms)
-            if link in self.hands.peers:
+            if peer is not None and link in self.hands.peers:
                 self._pump(peer, now_ms)
         if late:
             self._pump_all(now_ms)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from netsim.checkers import Checkers, Violation
 from netsim.cluster.host import Host
 from netsim.disk import Written
 from netsim.releases import Release, this
-from sel import views
 from sel.audit import verify
 from sel.columns import head_of
 from sel.embedded import url
@@ -43,12 +42,8 @@ class Copy:
     certificates: Sequence[Certificate]
     stream_rows: Mapping[bytes, StreamRow]
     parked: Mapping[bytes, Parked]
-    disks: int = field(default=0)
-
-    @property
-    def release(self) -> Release:
-        """Daemons run this program."""
-        return this
+    disks: int = 0
+    release: Release = this
 
     @property
     def disk(self) -> Copy:

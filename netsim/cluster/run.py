@@ -1,4 +1,4 @@
-"""One run of a scenario over real daemons: broken as planned, healed, and looked at (docs/netsim.md §6)."""
+"""One run of a scenario over real daemons: broken as planned, healed, and looked at (docs/netsim.md §5)."""
 
 from __future__ import annotations
 
