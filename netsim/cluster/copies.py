@@ -9,6 +9,7 @@ from netsim.checkers import Checkers, Violation
 from netsim.cluster.host import Host
 from netsim.disk import Written
 from netsim.releases import Release, this
+from sel import views
 from sel.audit import verify
 from sel.columns import head_of
 from sel.embedded import url
