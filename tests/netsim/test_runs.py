@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from netsim import scenario
+from netsim.main import cli
 from netsim.scenario import Fault, Scenario
 from netsim.sweep import read_record, record, seeds_of
 from netsim.world import Outcome, World
@@ -113,3 +114,11 @@ def test_seeds_are_counted_with_both_ends(text: str, seeds: range) -> None:
 def test_what_is_no_seeds_is_refused(text: str) -> None:
     with pytest.raises(Refused, match=r"A\.\.B"):
         seeds_of(text)
+
+
+@pytest.mark.parametrize("words", [("run", "calm-lan", "--out"), ("report", __file__, "--html")])
+def test_a_file_whose_folder_is_missing_is_refused_before_anything_is_done(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(Refused, match=words[-1]):
+        cli([*words, str(tmp_path / "nowhere" / "file")], standalone_mode=False)
