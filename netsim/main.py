@@ -64,7 +64,7 @@ def one(scenario: str, seed: int, nodes: int | None, out: Path | None, trace: Te
     """Run one scenario (a name of `list`, or a TOML file) with one seed."""
     chosen = wanted.changed(_chosen(scenario, nodes, cluster=wanted.cluster))
     began = time.monotonic()
-    outcome = run_cluster(chosen, seed, trace, wanted.logs) if wanted.cluster else _simulated(chosen, seed, trace)
+    outcome = run_cluster(chosen, seed, trace, wanted) if wanted.cluster else _simulated(chosen, seed, trace)
     _tell(outcome, time.monotonic() - began)
     if out is not None:
         sweeps.record(chosen, outcome, out)
