@@ -386,7 +386,9 @@ class SimNode:
 
     def open_tasks(self) -> list[bytes]:
         """Every open task, oldest first."""
-        return [task for task in self.disk.store.stream_rows if self.is_open(task)]
+        rows = self.disk.store.stream_rows.items()
+        found = [(row.facts.created_at, task) for task, row in rows if row.facts is not None and self.is_open(task)]
+        return [task for _, task in sorted(found)]
 
     def is_open(self, task: bytes) -> bool:
         """Whether there may be something to do for a task."""
