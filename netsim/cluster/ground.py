@@ -7,6 +7,7 @@ narrow, and on loopback, a relay stands before every daemon (netsim/cluster/rela
 from __future__ import annotations
 
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -85,7 +86,13 @@ def _on_loopback(scenario: Scenario, places: Sequence[Path]) -> Iterator[Ground]
     terms = Terms(tuple(map(Front, fronts, daemons, who)), link.latency_ms, link.bytes_per_ms, True, scenario.name)
     with _relay(terms) as between:
         settings = _settings(scenario, daemons, fronts, udp=False)
-        yield Ground("loopback", between, [()] * (len(places) + 1), settings, "127.0.0.1:0")
+        within: list[Sequence[str]] = [()] * len(places)
+        yield Ground("loopback", between, [*within, ends_with_its_parent()], settings, "127.0.0.1:0")
+
+
+def ends_with_its_parent() -> Sequence[str]:
+    """Words before a command that make it end when this process does, however that ends (util-linux)."""
+    return ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
 
 def _settings(

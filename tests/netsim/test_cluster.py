@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import trio
+from click.testing import CliRunner
 from msgspec.structs import replace
 
 from netsim.cluster.measure import Measures
 from netsim.cluster.options import Wanted
+from netsim.cluster.places import open_places
 from netsim.cluster.plan import drawn
 from netsim.cluster.run import Options, check_scenario, run
+from netsim.main import cli as netsim_cli
+from netsim.report import write
 from netsim.scenario import Fault, Load, Scenario, check_kinds, load, names
-from netsim.sweep import is_cluster
+from netsim.sweep import is_cluster, read_record, record
+from tests.daemons import clean_environment
+from tests.sizes import root
+from tests.swarms import becomes
 from wattswarm.kernel.refusal import Refused
 
 faults = (
@@ -30,7 +41,7 @@ short = Scenario(
 )  # fmt: skip
 
 
-def test_daemons_on_loopback_are_broken_and_healed_and_hold_the_same() -> None:
+def test_daemons_on_loopback_are_broken_and_healed_and_hold_the_same(tmp_path: Path) -> None:
     outcome = trio.run(run, short, 1, lambda _done, _whole: None, Options(loopback=True))
     assert outcome.fault == ""
     assert outcome.tasks == 5
@@ -40,7 +51,43 @@ def test_daemons_on_loopback_are_broken_and_healed_and_hold_the_same() -> None:
     assert min(outcome.figures["bytes_each"].values()) > 1_000
     assert outcome.digest == drawn(short, 1).digest
     assert is_cluster(outcome)
-    assert not list(Path("/tmp").glob(f"wscluster-{os.getpid()}-*"))
+    assert not left_by(os.getpid())
+    run_file = tmp_path / "run.json"
+    record(short, outcome, run_file)
+    drawn_files = write(read_record(run_file), tmp_path / "page.html")
+    assert tmp_path / "page-memory.png" in drawn_files
+    refused = CliRunner().invoke(netsim_cli, ["replay", str(run_file)])
+    assert "never happens again" in str(refused.exception)
+
+
+def left_by(process: int) -> list[str]:
+    """What a run has left of its directory and in its process's name."""
+    found = [str(path) for path in Path("/tmp").glob(f"wscluster-{process}-*")]
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if f"/wscluster-{process}-" in (said := path.read_bytes().decode(errors="replace")):
+                found.append(said)
+    return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_of_a_run_that_is_ended_or_killed(how: signal.Signals, tmp_path: Path) -> None:
+    """What was killed itself cannot clear away: the next run does."""
+    scenario, trace = tmp_path / "mine.toml", tmp_path / "trace"
+    scenario.write_text('name = "mine"\nabout = ""\nsize = "cluster"\nnodes = 2\nseconds = 300\n')
+    words = ["run", str(scenario), "--cluster", "--loopback", "--trace", str(trace)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "netsim.main", *words], env={**clean_environment, "PYTHONPATH": str(root)}
+    ) as process:
+        becomes(lambda: trace.exists() and trace.read_text().count("serves"), 2, 60)
+        assert left_by(process.pid)
+        process.send_signal(how)
+        code = process.wait(60)
+    if how == signal.SIGKILL:
+        with open_places(1, own_disks=False):
+            pass
+    becomes(lambda: left_by(process.pid), [])
+    assert code == (130 if how == signal.SIGINT else -how)
 
 
 def test_a_seed_makes_one_plan_and_another_seed_another() -> None:
