@@ -93,7 +93,11 @@ def _simulated(chosen: Scenario, seed: int, trace: TextIO | None) -> Outcome:
 
 def _tell(outcome: Outcome, wall_s: float) -> None:
     figures, virtual_s = outcome.figures, outcome.virtual_ms / 1000
-    times = "of daemons" if sweeps.is_cluster(outcome) else f"{virtual_s / wall_s:.0f} times real time"
+    times = (
+        f"of daemons, {figures['ground']}"
+        if sweeps.is_cluster(outcome)
+        else f"{virtual_s / wall_s:.0f} times real time"
+    )
     tasks = ", ".join(f"{count} {how.lower()}" for how, count in sorted(figures.get("ended", {}).items()))
     output.fields(
         {

@@ -91,7 +91,7 @@ async def run(scenario: Scenario, seed: int, progress: Progress, options: Option
         course.measures.elapsed_ms,
         figures["events"],
         course.mouth.tasks,
-        figures | {"ended": course.ended},
+        figures | {"ended": course.ended, "ground": swarm.ground.what},
         last if course.fault else [],
     )
 

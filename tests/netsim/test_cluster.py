@@ -51,6 +51,7 @@ def test_daemons_on_loopback_are_broken_and_healed_and_hold_the_same(tmp_path: P
     assert min(outcome.figures["bytes_each"].values()) > 1_000
     assert outcome.digest == drawn(short, 1).digest
     assert is_cluster(outcome)
+    assert outcome.figures["ground"] == "loopback"
     assert not left_by(os.getpid())
     run_file = tmp_path / "run.json"
     record(short, outcome, run_file)
