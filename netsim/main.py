@@ -75,7 +75,7 @@ def one(scenario: str, seed: int, nodes: int | None, out: Path | None, trace: Te
     """Run one scenario (a name of `list`, or a TOML file) with one seed."""
     chosen = wanted.changed(_chosen(scenario, nodes, cluster=wanted.cluster))
     began = time.monotonic()
-    outcome = run_cluster(chosen, seed, trace, wanted.logs) if wanted.cluster else _simulated(chosen, seed, trace)
+    outcome = run_cluster(chosen, seed, trace, wanted) if wanted.cluster else _simulated(chosen, seed, trace)
     _tell(outcome, time.monotonic() - began)
     if out is not None:
         sweeps.record(chosen, outcome, out)
@@ -93,7 +93,11 @@ def _simulated(chosen: Scenario, seed: int, trace: TextIO | None) -> Outcome:
 
 def _tell(outcome: Outcome, wall_s: float) -> None:
     figures, virtual_s = outcome.figures, outcome.virtual_ms / 1000
-    times = "of daemons" if sweeps.is_cluster(outcome) else f"{virtual_s / wall_s:.0f} times real time"
+    times = (
+        f"of daemons, {figures['ground']}"
+        if sweeps.is_cluster(outcome)
+        else f"{virtual_s / wall_s:.0f} times real time"
+    )
     tasks = ", ".join(f"{count} {how.lower()}" for how, count in sorted(figures.get("ended", {}).items()))
     output.fields(
         {

@@ -142,11 +142,12 @@ def _rows(run: Recorded) -> list[tuple[str, str]]:
         return ", ".join(f"{share} {value:,} ms" for share, value in found.items()) or "none"
 
     link, real = run.scenario.link, is_cluster(run.outcome)
+    time = f"real time, daemons on {figures['ground']}" if real else "virtual time"
     ended = ", ".join(f"{count} {how.lower()}" for how, count in sorted(figures.get("ended", {}).items()))
     rows = [
         ("nodes", f"{run.scenario.nodes}, liars: {dict(run.scenario.liars) or 'none'}"),
         ("lines", f"{link.latency_ms[0]} to {link.latency_ms[1]} ms one way, {link.loss:.0%} of packets lost"),
-        ("time", f"{run.outcome.virtual_ms / 1000:,.0f} s of {'real' if real else 'virtual'} time"),
+        ("time", f"{run.outcome.virtual_ms / 1000:,.0f} s of {time}"),
         ("events", f"{run.outcome.events:,} on each node, {run.outcome.tasks} tasks{ended and f': {ended}'}"),
         ("an event reaches a node in", ms("delivery_ms")),
         ("a decision takes", ms("finality_ms")),

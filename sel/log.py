@@ -192,6 +192,10 @@ class Log:
         except (Refused, StoreError, OSError) as error:
             for waiting in batch:
                 waiting.error = error
+        except trio.Cancelled:
+            for waiting in batch:
+                waiting.error = StoreUnavailable("the log was closed meanwhile: whether it holds this is not known")
+            raise
         finally:
             for waiting in batch:
                 waiting.done.set()

@@ -6,9 +6,7 @@ struck, how, when and for how long; how far the swarm is by then is the machine'
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -18,9 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from netsim.cluster.ground import steady_ports
+from netsim.cluster.host import kill_postgres
 from sel import views
 from sel.audit import verify
-from sel.liveness import postmaster
 from sel.views import EventFilter, EventView
 from tests.daemons import (
     Daemon,
@@ -35,7 +34,7 @@ from tests.daemons import (
     submit,
     wattswarm,
 )
-from tests.swarms import becomes, founded, of_two, runtime, steady_ports
+from tests.swarms import becomes, founded, of_two, runtime
 from wattswarm.kernel.refusal import Refused
 from wattswarm.node import Node, now_ms
 from wattswarm.tasks import waits_for
@@ -78,20 +77,6 @@ class Host:
         assert self.daemon is not None
         self.daemon.kill()
         self.daemon = None
-
-    def kill_postgres(self) -> None:
-        """SIGKILL to the postmaster and to all its children, if there is one."""
-        leader = postmaster(self.where / "pg/data")
-        if leader:
-            for process in (leader, *_children(leader)):
-                with suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
-
-
-def _children(process: int) -> list[int]:
-    with suppress(OSError):
-        return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-    return []
 
 
 # -- what a seed draws ------------------------------------------------------------------------------------------------
@@ -200,7 +185,7 @@ def _kill(victims: Sequence[Host], blow: Strike) -> None:
         if blow.daemons:
             victim.kill_daemon()
         if blow.databases:
-            victim.kill_postgres()
+            kill_postgres(victim.where)
 
 
 def trial(hosts: Sequence[Host], seed: int, strikes: int) -> list[Found]:

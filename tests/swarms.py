@@ -6,13 +6,12 @@ What a test does to them (kill, cut, flood) is the test's; here is how a swarm c
 from __future__ import annotations
 
 import json
-import random
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,18 +73,6 @@ def free_udp_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("", 0))
         return int(sock.getsockname()[1])
-
-
-def steady_ports(count: int) -> list[int]:
-    """TCP ports of loopback for listeners that come and go: free now, and none that the system gives to connections."""
-    with ExitStack() as stack:
-        found: list[int] = []
-        while len(found) < count:
-            sock = stack.enter_context(socket.socket())
-            with suppress(OSError):
-                sock.bind(("127.0.0.1", random.randrange(16_384, 32_768)))
-                found.append(int(sock.getsockname()[1]))
-        return found
 
 
 def becomes(what: Callable[[], Any], wanted: Any, within_s: float = patience_s) -> None:

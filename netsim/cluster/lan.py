@@ -27,7 +27,7 @@ Cut = Literal["silent", "reset"]
 Cuts = Mapping[tuple[int, int], Cut]
 """(from, to) -> how what goes that way ends. Hosts by their numbers."""
 tools = ("ip", "nft")
-hosts_max = 250
+hosts_max = 250  # and 10.77.0.254 is the bridge's
 _named = re.compile(r"wslan-(\d+)-\d+-\w+")
 _numbers = count()
 _names_dir = Path("/run/netns")
@@ -54,9 +54,14 @@ class Lan:
         """Where the others reach a host."""
         return f"10.77.0.{host + 1}"
 
-    def within(self, host: int) -> Sequence[str]:
-        """The words before a command that make it run in a host."""
+    def within(self, host: int | str) -> Sequence[str]:
+        """The words before a command that make it run in a host; ``"lan"``: beside the bridge."""
         return ("ip", "netns", "exec", self.namespace(host))
+
+    @property
+    def middle_address(self) -> str:
+        """Where whoever runs beside the bridge is reached."""
+        return "10.77.0.254"
 
     def namespace(self, host: int | str) -> str:
         """The namespace of a host; ``"lan"``: the bridge's."""
@@ -81,6 +86,16 @@ class Lan:
         assert 0 <= percent <= 100
         self._loss_percent = percent
         self._rule()
+
+    def delay(self, latency_ms: tuple[int, int]) -> bool:
+        """Have what hosts send take so long, least and most; whether this kernel can (netem)."""
+        middle, spread = sum(latency_ms) / 2, (latency_ms[1] - latency_ms[0]) / 2
+        for host in range(self.size):
+            terms = ("netem", "delay", f"{middle}ms", f"{spread}ms")
+            words = [*self.within(host), "tc", "qdisc", "replace", "dev", "eth0", "root", *terms]
+            if shutil.which("tc") is None or subprocess.run(words, capture_output=True, check=False).returncode:
+                return False
+        return True
 
     def sent_bytes(self, host: int) -> int:
         """What a host has sent to the others since it was made."""
@@ -133,6 +148,7 @@ def _connect(lan: Lan) -> None:
     """Bridge, cables, addresses; a bridge that listens to who wants what group would need somebody who asks."""
     middle = lan.namespace("lan")
     _run("ip", "-n", middle, "link", "add", "bridge", "type", "bridge", "mcast_snooping", "0")
+    _run("ip", "-n", middle, "address", "add", f"{lan.middle_address}/24", "dev", "bridge")
     _run("ip", "-n", middle, "link", "set", "bridge", "up")
     for host in range(lan.size):
         here, port = lan.namespace(host), f"host{host}"

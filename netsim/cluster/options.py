@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -22,24 +23,27 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """``seconds``, ``tasks``: instead of the scenario's; ``logs``: where daemons' logs are kept."""
+    """``seconds``, ``tasks``: instead of the scenario's; ``logs``: where daemons' logs are kept.
+
+    ``loopback``: no namespaces, though there might be.
+    """
 
     cluster: bool
     seconds: float | None
     tasks: int | None
     logs: Path | None
+    loopback: bool
 
     @property
     def words(self) -> str:
         """The options that say it again."""
         said = {"seconds": self.seconds, "tasks": self.tasks}
-        return " --cluster" * self.cluster + "".join(
-            f" --{name} {value:g}" for name, value in said.items() if value is not None
-        )
+        modes = " --cluster" * self.cluster + " --loopback" * self.loopback
+        return modes + "".join(f" --{name} {value:g}" for name, value in said.items() if value is not None)
 
     def changed(self, scenario: Scenario) -> Scenario:
         """The scenario with what is wanted instead. Raises ``Refused`` for options that need a cluster."""
-        given = {"seconds": self.seconds, "tasks": self.tasks, "logs": self.logs}
+        given = {"seconds": self.seconds, "tasks": self.tasks, "logs": self.logs, "loopback": self.loopback or None}
         for name, value in given.items():
             if value is not None and not self.cluster:
                 found = Problem(f"--{name}", str(value), "to be given with --cluster")
@@ -57,7 +61,7 @@ def cluster_options(function: F) -> F:
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        wanted = Wanted(*(kwargs.pop(name) for name in ("cluster", "seconds", "tasks", "logs")))
+        wanted = Wanted(*(kwargs.pop(name) for name in ("cluster", "seconds", "tasks", "logs", "loopback")))
         return function(*args, wanted=wanted, **kwargs)
 
     for option in reversed(_options):
@@ -70,18 +74,21 @@ _options = (
     click.option("--seconds", type=click.FloatRange(1), help="of a cluster: load and faults for so long"),
     click.option("--tasks", type=click.IntRange(0), help="of a cluster: so many tasks in all"),
     click.option("--logs", type=click.Path(file_okay=False, path_type=Path), help="of a cluster: keep its logs there"),
+    click.option("--loopback", is_flag=True, help="of a cluster: relays on loopback, though there might be namespaces"),
 )
 
 
-def run_cluster(scenario: Scenario, seed: int, trace: TextIO | None, logs: Path | None) -> Outcome:
+def run_cluster(scenario: Scenario, seed: int, trace: TextIO | None, wanted: Wanted) -> Outcome:
     """A run with a progress bar; Ctrl-C ends all of it in order. Raises ``Refused``, ``Interrupted``."""
-    from netsim.cluster.run import run  # noqa: PLC0415 - daemons' rooms take a while to load
+    from netsim.cluster.run import Options, run  # noqa: PLC0415 - daemons' rooms take a while to load
 
+    options = Options(trace, wanted.logs, wanted.loopback)
+    logging.getLogger("sel").addHandler(logging.NullHandler())  # what daemons have to say is in their logs
     whole_ms = round((scenario.seconds + scenario.settle_s) * 1000)
     with output.progress(f"{scenario.name} seed {seed}, daemons", whole_ms) as bar:
 
         async def command() -> Outcome:
-            return await run(scenario, seed, lambda done, _whole: bar(done), trace, logs)
+            return await run(scenario, seed, lambda done, _whole: bar(done), options)
 
         outcome: Outcome = finish(command)
     return outcome

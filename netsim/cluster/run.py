@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -16,7 +18,7 @@ from netsim.cluster.measure import Measures
 from netsim.cluster.plan import Plan, Strike, drawn
 from netsim.cluster.sayings import Mouth
 from netsim.cluster.seat import Seat, task_label
-from netsim.cluster.swarm import Swarm, open_swarm
+from netsim.cluster.swarm import Swarm, has_disks, open_swarm
 from netsim.cluster.wires import Wires
 from netsim.scenario import Scenario, check_kinds, refuse
 from netsim.trace import Trace
@@ -38,32 +40,42 @@ def check_scenario(scenario: Scenario) -> None:
     for name in ("liars", "spares", "database"):
         if getattr(scenario, name) != getattr(plain, name):
             raise refuse(scenario, name, str(getattr(scenario, name)), "nothing: only without --cluster")
-    for name in ("duplicates", "reorders", "bytes_per_ms"):
+    for name in ("duplicates", "reorders"):
         if getattr(scenario.link, name):
             raise refuse(scenario, f"link.{name}", str(getattr(scenario.link, name)), "0: only without --cluster")
     if scenario.load.history:
         raise refuse(scenario, "load.history", str(scenario.load.history), "0: only without --cluster")
+    if has_disks(scenario) and os.geteuid():
+        raise refuse(scenario, "faults", "disk_full", "to be run by root: a host gets a disk of its own")
     if scenario.nodes > hosts_max:
         raise refuse(scenario, "nodes", str(scenario.nodes), f"at most {hosts_max} daemons")
     if scenario.lasting >= scenario.nodes - scenario.late:
         raise refuse(scenario, "lasting", str(scenario.lasting), "fewer than the nodes that begin at once")
 
 
-async def run(
-    scenario: Scenario, seed: int, progress: Progress, out: TextIO | None = None, logs: Path | None = None
-) -> Outcome:
-    """A whole run. ``progress`` hears of ms passed and to pass; ``out`` gets every line of what happens.
+@dataclass(frozen=True, slots=True)
+class Options:
+    """``out`` gets every line of what happens; ``logs``: where daemons' logs are kept; ``loopback``: no namespaces."""
 
-    ``logs``: where daemons' logs are kept. Nothing runs any more afterwards, however it ends. Raises ``Refused`` if
-    this host cannot have such a cluster.
+    out: TextIO | None = None
+    logs: Path | None = None
+    loopback: bool = False
+
+
+async def run(scenario: Scenario, seed: int, progress: Progress, options: Options) -> Outcome:
+    """A whole run. ``progress`` hears of ms passed and to pass.
+
+    Nothing runs any more afterwards, however it ends. Raises ``Refused`` if this host cannot have such a cluster.
     """
     check_scenario(scenario)
-    plan, trace, began_ms = drawn(scenario, seed), Trace(out), now_ms()
+    plan, trace, began_ms = drawn(scenario, seed), Trace(options.out), now_ms()
 
     def tell(who: str, what: str, detail: str) -> None:
         trace.line(now_ms() - began_ms, who, what, detail)
+        if options.out is not None:
+            options.out.flush()
 
-    async with open_swarm(scenario, tell, logs) as swarm:
+    async with open_swarm(scenario, tell, options.logs, loopback=options.loopback) as swarm:
         course = Run(scenario, plan, swarm, tell)
         await course.whole(progress)
         sent = {host.name: swarm.ground.between.sent_bytes(number) for number, host in enumerate(swarm.hosts)}
@@ -79,7 +91,7 @@ async def run(
         course.measures.elapsed_ms,
         figures["events"],
         course.mouth.tasks,
-        figures | {"ended": course.ended},
+        figures | {"ended": course.ended, "ground": swarm.ground.what},
         last if course.fault else [],
     )
 

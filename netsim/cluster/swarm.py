@@ -40,15 +40,16 @@ class Swarm:
 
 
 @asynccontextmanager
-async def open_swarm(scenario: Scenario, tell: Tell, logs: Path | None) -> AsyncIterator[Swarm]:
+async def open_swarm(scenario: Scenario, tell: Tell, logs: Path | None, *, loopback: bool) -> AsyncIterator[Swarm]:
     """The hosts of a scenario, with a runtime, whose early ones are all connected.
 
-    ``logs``: where daemons' logs are kept. Raises ``Refused`` if there cannot be such hosts, or they do not meet.
+    ``logs``: where daemons' logs are kept; ``loopback``: no namespaces, though there might be. Raises ``Refused`` if
+    there cannot be such hosts, or they do not meet.
     """
     with ExitStack() as stack:
         places = stack.enter_context(open_places(scenario.nodes, own_disks=has_disks(scenario)))
         directory = places[0].parent.parent
-        ground = stack.enter_context(open_ground(scenario, places))
+        ground = stack.enter_context(open_ground(scenario, places, loopback=loopback))
         homes = found(places, "netsim", scenario.finalizers)
         hosts = [
             Host(

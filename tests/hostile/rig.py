@@ -30,12 +30,13 @@ from net.proto import frame
 from net.proto import message as m
 from net.proto.address import split
 from net.proto.handshake import ClientHandshake, Door, Me
+from netsim.cluster.ground import steady_ports
 from sel.guard import AuthorGuard
 from sel.rows import LogHead
 from sel.views import EventFilter, EventView, events
 from tests.cast import Roles, keys_of
 from tests.daemons import Daemon, contract, daemon, on_node, patience_s, place
-from tests.swarms import becomes, steady_ports
+from tests.swarms import becomes
 from tests.world import World
 from wattswarm import tasks
 from wattswarm.home import open_home, seed_name, write_whole

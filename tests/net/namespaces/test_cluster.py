@@ -10,7 +10,7 @@ import trio
 from msgspec.structs import replace
 
 from netsim import scenario
-from netsim.cluster.run import check_scenario, run
+from netsim.cluster.run import Options, check_scenario, run
 from netsim.scenario import Fault, Load, Scenario
 from wattswarm.kernel.refusal import Refused
 
@@ -31,7 +31,7 @@ def short(**changes: object) -> Scenario:
 
 
 def test_daemons_that_are_broken_and_healed_hold_the_same_and_every_task_ends(tmp_path: Path) -> None:
-    outcome = trio.run(run, short(), 1, lambda _done, _whole: None, None, tmp_path)
+    outcome = trio.run(run, short(), 1, lambda _done, _whole: None, Options(logs=tmp_path))
     assert outcome.fault == ""
     assert outcome.tasks == 6
     assert outcome.events > outcome.tasks * 10
