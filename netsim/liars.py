@@ -282,7 +282,8 @@ def _backdater(node: SimNode, lies: Lies, nodes: list[SimNode], draw: random.Ran
     said: list[Event] = []
 
     def act() -> None:
-        names = [row.facts.label for row in node.disk.store.stream_rows.values() if row.facts is not None]
+        rows = node.disk.store.stream_rows.values()
+        names = sorted(row.facts.label for row in rows if row.facts is not None)
         if not (node.up and names):
             return
         if not said:

@@ -39,13 +39,22 @@ def listed() -> None:
     output.table(("scenario", "nodes", "size", "what"), [(s.name, str(s.nodes), s.size, s.about) for s in found])
 
 
+def _has_folder(_context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a file to write whose folder is not there, before there is anything to lose."""
+    if path is not None and not path.parent.is_dir():
+        found = Problem(f"--{option.name}", str(path), "a file in a folder that is there")
+        raise Refused("file", "nothing can be written there", (found,))
+    return path
+
+
 def _chosen(name: str, nodes: int | None, *, cluster: bool = False) -> Scenario:
     scenario = scenarios.load(name)
     scenarios.check_kinds(scenario, cluster=cluster)
     if nodes is None:
         return scenario
-    if not 1 <= nodes <= scenarios.nodes_max:
-        found = Problem("nodes", str(nodes), f"1 to {scenarios.nodes_max}")
+    least = 1 + scenario.late + sum(scenario.liars.values())
+    if not least <= nodes <= scenarios.nodes_max:
+        found = Problem("nodes", str(nodes), f"{least} to {scenarios.nodes_max}")
         raise Refused("nodes", "so many nodes cannot be simulated", (found,))
     return replace(scenario, nodes=nodes)
 
@@ -55,7 +64,10 @@ def _chosen(name: str, nodes: int | None, *, cluster: bool = False) -> Scenario:
 @click.option("--seed", type=click.IntRange(0), default=1, help="the number that makes the run [1]")
 @click.option("--nodes", type=int, help="another number of nodes than the scenario's")
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="write the run down, for report and replay"
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=_has_folder,
+    help="write the run down, for report and replay",
 )
 @click.option("--trace", type=click.File("w"), help="write every line of the trace")
 @cluster_options
@@ -151,7 +163,13 @@ def replayed(file: Path) -> int:
 
 @cli.command("report", epilog=epilog(("wattswarm-netsim report run.json --html report.html",)))
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), required=True, help="the page to write")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=_has_folder,
+    required=True,
+    help="the page to write",
+)
 def reported(file: Path, html: Path) -> None:
     """Draw a recorded run: one page, a PNG of each plot and the numbers beside it."""
     from netsim.report import write  # noqa: PLC0415 - only a report needs the plotting library

@@ -204,11 +204,10 @@ class SimNode:
         life = self._life
 
         def then() -> None:
-            if self._life == life:
-                if self._stalled is None:
-                    what()
-                else:
-                    self._stalled.append(then)
+            if self._life == life and self._stalled is not None:
+                self._stalled.append(then)
+            elif self._life == life:
+                what()
 
         self.around.timeline.after(delay_ms, then)
 
@@ -364,9 +363,7 @@ class SimNode:
 
     def may_author(self) -> bool:
         """Whether this node's own rules let it author: its guard, its clock, and a member's word at its start."""
-        if self._stalled is not None:
-            return False
-        waits = self.return_.waits()
+        waits = self._stalled is not None or self.return_.waits()
         return not (waits or self.disk.guard.foreign or self.machine.meeting.clocks.off_ms > 0)
 
     def record(self, task: bytes) -> TaskRecord | None:
@@ -391,7 +388,9 @@ class SimNode:
 
     def open_tasks(self) -> list[bytes]:
         """Every open task, oldest first."""
-        return [task for task in self.disk.store.stream_rows if self.is_open(task)]
+        rows = self.disk.store.stream_rows.items()
+        found = [(row.facts.created_at, task) for task, row in rows if row.facts is not None and self.is_open(task)]
+        return [task for _, task in sorted(found)]
 
     def is_open(self, task: bytes) -> bool:
         """Whether there may be something to do for a task."""

@@ -16,7 +16,7 @@ from typing import Any
 import matplotlib as mpl
 import msgspec
 
-from netsim.sweep import Recorded, again
+from netsim.sweep import Recorded, again, is_cluster
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -100,6 +100,15 @@ def _costs(axes: Axes, figures: dict[str, Any]) -> None:
         axes.set_xticks(range(len(spent)), [name for name, _ in spent])
 
 
+def _memory(axes: Axes, figures: dict[str, Any]) -> None:
+    for name, seen in sorted(figures["memory"].items()):
+        axes.plot([at / 1000 for at, _ in seen], [rss / 2**20 for _, rss in seen], label=name, lw=1)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("MiB")
+    axes.set_xlabel("seconds")
+    axes.legend(frameon=False, loc="lower right", ncols=8)
+
+
 shown_names_max = 16
 plots = (
     Plot("convergence", "Do all nodes come to hold the same?", _convergence, "convergence", timed=True),
@@ -107,6 +116,7 @@ plots = (
     Plot("delivery", "How long does an event take to a node?", _delivery, "delays_ms"),
     Plot("finality", "How long does a decision take?", _finality, "finality_all_ms"),
     Plot("bytes", "What does each node send?", _costs, "bytes_each"),
+    Plot("memory", "What memory does each daemon need?", _memory, "memory", timed=True),
 )
 
 
@@ -131,35 +141,38 @@ def _rows(run: Recorded) -> list[tuple[str, str]]:
         found = figures[name]
         return ", ".join(f"{share} {value:,} ms" for share, value in found.items()) or "none"
 
-    link = run.scenario.link
-    return [
+    link, real = run.scenario.link, is_cluster(run.outcome)
+    ended = ", ".join(f"{count} {how.lower()}" for how, count in sorted(figures.get("ended", {}).items()))
+    rows = [
         ("nodes", f"{run.scenario.nodes}, liars: {dict(run.scenario.liars) or 'none'}"),
         ("lines", f"{link.latency_ms[0]} to {link.latency_ms[1]} ms one way, {link.loss:.0%} of packets lost"),
-        ("time", f"{run.outcome.virtual_ms / 1000:,.0f} s of virtual time"),
-        ("events", f"{run.outcome.events:,} on each node, {run.outcome.tasks} tasks"),
+        ("time", f"{run.outcome.virtual_ms / 1000:,.0f} s of {'real' if real else 'virtual'} time"),
+        ("events", f"{run.outcome.events:,} on each node, {run.outcome.tasks} tasks{ended and f': {ended}'}"),
         ("an event reaches a node in", ms("delivery_ms")),
         ("a decision takes", ms("finality_ms")),
         ("copies of an event that a node gets", f"{figures['copies']}"),
         ("bytes sent a node", f"{figures['bytes_per_node']:,}"),
-        ("trace", run.outcome.digest),
+        ("plan" if real else "trace", run.outcome.digest),
     ]
+    return [row for row in rows if row[1] != "None"]
 
 
 def write(run: Recorded, page_file: Path) -> list[Path]:
     """Write the page, a PNG of each plot and the numbers beside it; the files that were written."""
     figures, fault = run.outcome.figures, run.outcome.fault
+    command = again(run.scenario.name, run.outcome.seed) + " --cluster" * is_cluster(run.outcome)
     written = [page_file]
     body = [
         f"<h1>{html.escape(run.scenario.name)}, seed {run.outcome.seed}</h1>",
         f"<p>{html.escape(run.scenario.about)}</p>",
         f'<p class="fault">{html.escape(fault)}</p>' if fault else '<p class="held">Everything held.</p>',
-        f"<p>Again: <code>{html.escape(again(run.scenario.name, run.outcome.seed))}</code></p>",
+        f"<p>Again: <code>{html.escape(command)}</code></p>",
         "<table>",
         *(f"<tr><td>{name}</td><td>{html.escape(said)}</td></tr>" for name, said in _rows(run)),
         "</table>",
     ]
     for plot in plots:
-        if not figures[plot.needs]:
+        if not figures.get(plot.needs):
             continue
         image = _drawn(plot, figures)
         file = page_file.with_name(f"{page_file.stem}-{plot.name}.png")

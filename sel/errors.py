@@ -14,5 +14,9 @@ class StoreUnavailable(StoreError):
     """The database cannot be reached, started or written now. Nothing that was acknowledged is lost."""
 
 
+class StoreFull(StoreUnavailable):
+    """The database's disk is full: it answers, and can store nothing."""
+
+
 class StoreCorrupt(StoreError):
     """The database holds something that this program cannot have given it, or cannot read what it holds."""

@@ -8,6 +8,7 @@ database is back (docs/protocol.md §7).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Protocol, TypeVar
 import trio
 
 from sel.authoring import Author, ClockBehind, Guard, Request, author_batch
-from sel.errors import StoreError, StoreUnavailable
+from sel.errors import StoreError, StoreFull, StoreUnavailable
 from sel.ingest import Knowledge, Taken, take_in
 from sel.lifetimes import single_error
 from sel.rows import Changes, Fence, LogHead, StreamRow
@@ -33,6 +34,7 @@ from wattswarm.kernel.stream import Folded
 from wattswarm.kernel.task import fold as task_fold
 from wattswarm.kernel.verdict import Verdict
 
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 batch_requests_max = 256
 recalled_events_max = 32
@@ -82,6 +84,8 @@ class Log:
         self.clock = clock
         self.objection: Callable[[], Refused | None] = lambda: None
         """Why nothing is to be authored now, if there is a reason: whoever knows one sets it."""
+        self.full = ""
+        """What the database said when it had no room for what was to be stored last, if it had none."""
         self._knowledge = Knowledge(network)
         self._guard = guard
         self._author = Author(keys, guard, clock)
@@ -128,7 +132,7 @@ class Log:
                     return await self.store.recalled(work)
             return await self.store.transact(work)
 
-        return await self._persist(attempt)
+        return await self._write(attempt)
 
     async def raise_fence(self, fence: Fence) -> None:
         """Bind this node not to sign, from here on, what it may have signed before its chain was recovered."""
@@ -136,7 +140,7 @@ class Log:
         async def work(txn: Txn) -> None:
             await txn.write(Changes(fence=fence, head=txn.head.copy()))
 
-        await self._persist(lambda: self.store.transact(work))
+        await self._write(lambda: self.store.transact(work))
 
     async def _persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try, and try again with back-off while the database is away: for work that may be repeated."""
@@ -147,6 +151,24 @@ class Log:
                 await trio.sleep(delay_s)
                 await self._bring_back()
         return await attempt()
+
+    async def _write(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """As ``_persist``, to store something. That there is no room is said once, and that there is some again."""
+
+        async def whole() -> T:
+            try:
+                result = await attempt()
+            except StoreFull as error:
+                if not self.full:
+                    _log.warning("nothing can be stored", extra={"why": str(error)})
+                self.full = str(error)
+                raise
+            if self.full:
+                _log.info("there is room again, and what waited is stored")
+            self.full = ""
+            return result
+
+        return await self._persist(whole)
 
     async def _bring_back(self) -> None:
         if self._recover is not None:
@@ -197,7 +219,7 @@ class Log:
             sealed = any(request.sealed for request in requests)
             await author_batch(self.store, self._knowledge, self._author, () if sealed else requests)
 
-        await self._persist(attempt)
+        await self._write(attempt)
 
     # -- reading ------------------------------------------------------------------------------------------------
 

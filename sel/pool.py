@@ -15,7 +15,7 @@ import asyncpg
 import trio
 import trio_asyncio
 
-from sel.errors import StoreCorrupt, StoreUnavailable
+from sel.errors import StoreCorrupt, StoreFull, StoreUnavailable
 from sel.lifetimes import single_error
 from sel.migrate import migrate
 from sel.postgres import Connection
@@ -144,6 +144,9 @@ class Database:
             raise
         except asyncpg.DataCorruptedError as error:
             raise StoreCorrupt(f"the database reports damaged data: {error}") from error
+        except asyncpg.DiskFullError as error:
+            said = f"the database's disk is full: {error}. Nothing was written; free some space and try again."
+            raise StoreFull(said) from error
         except unavailable as error:
             raise StoreUnavailable(_reason(error)) from error
         return result
@@ -158,8 +161,6 @@ def _lost(connection: Any) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, asyncpg.DiskFullError):
-        return f"the database's disk is full: {error}. Nothing was written; free some space and try again."
     said = str(error) or type(error).__name__
     return f"the database cannot be reached or gave up: {said}"
 

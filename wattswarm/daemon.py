@@ -132,7 +132,7 @@ class _Daemon:
     def alarms(self) -> list[str]:
         """What goes wrong now, for people."""
         return [
-            *((self.held,) if self.held else ()),
+            *(said for said in (self.held, self.node.log.full) if said),
             *(self.crew.alarms() if self.crew else ()),
             *(self.staff.faults() if self.staff else ()),
             *(self.neighbours.alarms() if self.neighbours else ()),

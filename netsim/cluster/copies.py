@@ -9,6 +9,7 @@ from netsim.checkers import Checkers, Violation
 from netsim.cluster.host import Host
 from netsim.disk import Written
 from netsim.releases import Release, this
+from sel import views
 from sel.audit import verify
 from sel.columns import head_of
 from sel.embedded import url
@@ -93,6 +94,11 @@ async def check(hosts: Sequence[Host], copies: Sequence[Copy], task_label: str) 
     owed = [row.stream for row in rows if row.facts is not None and row.facts.label.startswith(task_label)]
     checkers.healed(copies, owed)
     async with open_database(url(hosts[0].path)) as database:
+        forks = await views.forks(database)
         report = await verify(database, Network.of(hosts[0].home.genesis), lambda _done: None)
+    kept = {host.home.keys.node_id.hex(): host.name for host in hosts if not host.put_back_once}
+    for fork in forks:
+        if fork["author"] in kept:
+            raise Violation(f"{kept[fork['author']]}, which was never put back, has forked its chain: {fork}")
     if report.problems:
         raise Violation(f"the log of {hosts[0].name} does not hold: {report.problems[0].what}")

@@ -6,17 +6,16 @@ break and mend beside all that.
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import trio
 
 from netsim.cluster.host import Host, kill_postgres
+from netsim.cluster.places import fill_disk, free_disk
 from netsim.cluster.plan import Strike
 from netsim.cluster.seat import Seat
 from netsim.cluster.wires import Wires
@@ -25,9 +24,8 @@ Fault = Callable[["Struck", Strike], AbstractAsyncContextManager[None]]
 of_the_wires = ("partition", "one_way", "reset")
 reset_s_min = 2.0
 """Only what is sent meets a reset, and an idle connection sends little."""
-ballast_name = "ballast"
-says_full = ("disk is full", "No space left", "could not extend")
-full_s_min = 5.0
+says_full = ("disk is full", "No space left")
+full_s_min = 10.0
 """A disk that was full for less may never have been written to."""
 
 
@@ -111,8 +109,10 @@ async def _restore(struck: Struck, _strike: Strike) -> AsyncIterator[None]:
 
 
 async def _stopped(struck: Struck) -> None:
+    """Nothing of theirs uses the state directory any more."""
     for seat in struck.seats:
         await seat.leave()
+    await struck.each(Host.stop_recovering)
     await struck.each(Host.crash)
 
 
@@ -126,6 +126,7 @@ async def _return(struck: Struck) -> None:
     """They begin again, and their operators have them get their chains back."""
     await _begun(struck)
     for host in struck.hosts:
+        host.put_back_once = True
         struck.later(host.recover)
 
 
@@ -150,29 +151,22 @@ async def _postgres(struck: Struck, _strike: Strike) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _disk_full(struck: Struck, _strike: Strike) -> AsyncIterator[None]:
-    """Another's file takes all that is left; the daemon has to say so, and to go on when it is gone."""
-    ballasts = [host.path.parent / ballast_name for host in struck.hosts]
-    for host, ballast in zip(struck.hosts, ballasts, strict=True):
+    """Nothing more has room; the daemon has to say so, and to go on when there is some again."""
+    disks = [host.path.parent for host in struck.hosts]
+    for host, disk in zip(struck.hosts, disks, strict=True):
         host.mark()
-        await trio.to_thread.run_sync(_fill, ballast)
+        await trio.to_thread.run_sync(fill_disk, disk)
     began = trio.current_time()
     try:
         yield
     finally:
-        for ballast in ballasts:
-            ballast.unlink(missing_ok=True)
+        with trio.CancelScope(shield=True):
+            for disk in disks:
+                await trio.to_thread.run_sync(free_disk, disk)
     if trio.current_time() - began >= full_s_min:
         for host in struck.hosts:
             if not any(words in host.said() for words in says_full):
                 struck.wrong(f"{host.name} did not say that its disk was full")
-
-
-def _fill(ballast: Path) -> None:
-    with suppress(OSError), ballast.open("wb") as file:
-        while True:
-            left = os.statvfs(ballast.parent).f_bavail * os.statvfs(ballast.parent).f_frsize
-            file.write(bytes(max(4096, min(left, 1 << 20))))
-            file.flush()
 
 
 kinds: dict[str, Fault] = {

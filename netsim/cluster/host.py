@@ -51,6 +51,7 @@ class Host(Member):
     """A member whose daemon is ended and begun at will.
 
     ``told``: hears what happens here. ``busy``: a fault has this host now. ``skew_ms``: its clock less the true one.
+    ``put_back_once``: its log was lost or put back, so that it may have said something twice.
     ``restarts``: how often a supervisor had to begin its daemon again. ``log_file``: where the daemons log to, one
     after the other, outside the state directory, which faults put back.
     """
@@ -61,7 +62,10 @@ class Host(Member):
     skew_ms: int = 0
     restarts: int = 0
     serving: trio.Event = field(default_factory=trio.Event)
+    put_back_once: bool = False
     _since: int = 0
+    _recovering: trio.CancelScope | None = None
+    _recovered: trio.Event | None = None
 
     @property
     def path(self) -> Path:
@@ -193,12 +197,26 @@ class Host(Member):
 
     async def recover(self) -> None:
         """``node recover``, until it succeeds: it asks members first, and they may be out of reach."""
+        self._recovered = done = trio.Event()
+        try:
+            with trio.CancelScope() as self._recovering:
+                await self._recover()
+        finally:
+            done.set()
+
+    async def _recover(self) -> None:
         while True:
             code, said = await self.run("node", "recover", "--yes", "--wait", str(recover_s))
             self.told(self.name, "recover", said.strip().splitlines()[-1] if said.strip() else str(code))
             if code == 0:
                 return
             await trio.sleep(again_s)
+
+    async def stop_recovering(self) -> None:
+        """Whoever recovers it lets go of its state directory."""
+        if self._recovering is not None and self._recovered is not None:
+            self._recovering.cancel()
+            await self._recovered.wait()
 
     async def end(self) -> None:
         """Nothing of it runs any more, whatever state it is in."""

@@ -6,6 +6,7 @@ An event's way is timed from its author's clock, which all hosts share, to the l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from netsim.cluster.host import Host
@@ -16,6 +17,9 @@ from wattswarm.node import now_ms
 
 delay_ms_max = 600_000
 """What took longer was authored on a clock that was wrong."""
+memory_s_min = 120
+memory_growth_max, memory_slack_bytes = 1.25, 16 << 20
+"""Memory is flat if the last quarter of a run needs no more than this much over its second quarter."""
 
 
 class Measures:
@@ -59,6 +63,17 @@ class Measures:
             rss = host.rss_bytes()
             if rss:
                 self.memory.setdefault(host.name, []).append((self.elapsed_ms, rss))
+
+    def growth(self, host: Host) -> str:
+        """Why a daemon's memory is not flat; empty if it is, or if the run was too short to tell."""
+        seen = [rss for _, rss in self.memory.get(host.name, [])]
+        if self.elapsed_ms < memory_s_min * 1000 or len(seen) < 8:
+            return ""
+        quarter = len(seen) // 4
+        before, after = median(seen[quarter : 2 * quarter]), median(seen[-quarter:])
+        if after <= before * memory_growth_max + memory_slack_bytes:
+            return ""
+        return f"the memory of {host.name} grew from {before / 2**20:.0f} to {after / 2**20:.0f} MiB"
 
     def figures(
         self, hosts: Sequence[Host], sent: Mapping[str, int], told: Sequence[tuple[int, int, str, str]]

@@ -20,8 +20,8 @@ from netsim.cluster.host import kill_postgres
 from sel.embedded import running
 from wattswarm.presence import daemon_process
 
-disk_bytes = 320 << 20
-"""Enough for a database of some 100,000 events with its write-ahead log, and small enough to be filled at once."""
+disk_bytes = 4 << 30
+"""More than a database comes to need: only what is used takes memory."""
 ended_s_max = 5.0
 prefix = "wscluster"
 base = Path("/tmp")  # noqa: S108 - a socket's path must be short, and the directory below is this run's own
@@ -46,6 +46,18 @@ def open_places(size: int, *, own_disks: bool) -> Iterator[list[Path]]:
         yield places
     finally:
         _remove(directory)
+
+
+def fill_disk(disk: Path) -> None:
+    """From now on a host's disk has room for what is on it, and for nothing more. Blocking."""
+    now = os.statvfs(disk)
+    used = (now.f_blocks - now.f_bfree) * now.f_frsize
+    _run("mount", "-o", f"remount,size={used}", str(disk))
+
+
+def free_disk(disk: Path) -> None:
+    """There is room again. Blocking."""
+    _run("mount", "-o", f"remount,size={disk_bytes}", str(disk))
 
 
 def _left_behind() -> list[Path]:

@@ -205,6 +205,9 @@ class Run:
         for host in self._swarm.hosts:
             if "Traceback" in host.log.read_text(errors="replace"):
                 raise Violation(f"the daemon of {host.name} met a bug: see its log")
+        for host in self._swarm.hosts[: self.scenario.lasting]:
+            if growth := self.measures.growth(host):
+                raise Violation(growth)
         copies = [await copied(host) for host in self._swarm.hosts]
         for row in copies[0].stream_rows.values():
             if row.facts is not None and row.facts.label.startswith(task_label):

@@ -55,6 +55,6 @@ class Mouth:
             return
         said = course.TaskError(f"note-{note}", "OTHER", [int(Reason.UNKNOWN)], "a note")
         if await self._seats[number].author(Draft(said, book, 1)) is None:
-            self._notebooks.pop(number)
+            self._notebooks.pop(number, None)
         else:
             self.notes += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -65,6 +66,10 @@ async def open_swarm(scenario: Scenario, tell: Tell, logs: Path | None) -> Async
                         nursery.start_soon(host.begin)
                 await _meet(swarm.early)
                 yield swarm
+            except BaseException:
+                for host in hosts:  # nobody waits for an orderly end
+                    host.signal(signal.SIGKILL)
+                raise
             finally:
                 with trio.CancelScope(shield=True):
                     async with trio.open_nursery() as nursery:

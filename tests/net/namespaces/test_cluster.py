@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,14 @@ pytestmark = pytest.mark.usefixtures("hosts_can_be_made")
 
 
 def short(**changes: object) -> Scenario:
-    """Fifteen seconds of four daemons; one loses its Postgres, one is killed, two lose the others."""
+    """Fifteen seconds of four daemons: a Postgres is killed, a daemon too, a disk is full, two lose the others."""
     faults = (
         Fault("partition", after_s=2, for_s=4),
         Fault("crash", after_s=4, for_s=2, share=0.25),
         Fault("postgres", after_s=8, for_s=1, share=0.25),
+        Fault("disk_full", after_s=1, for_s=14, share=0.25),
     )
-    load = Load(tasks_per_s=0.4, expiry_s=60)
+    load = Load(tasks_per_s=0.4, notes_per_s=4, expiry_s=60)
     made = Scenario("short", "", size="cluster", nodes=4, seconds=15, settle_s=120, load=load, faults=faults)
     return replace(made, **changes)
 
@@ -33,7 +35,9 @@ def test_daemons_that_are_broken_and_healed_hold_the_same_and_every_task_ends(tm
     assert outcome.fault == ""
     assert outcome.tasks == 6
     assert outcome.events > outcome.tasks * 10
-    assert not list(Path("/tmp").glob("wscluster-*"))
+    said = "".join(log.read_text() for log in tmp_path.iterdir())
+    assert said.count("nothing can be stored") == said.count("there is room again") >= 1
+    assert not list(Path("/tmp").glob(f"wscluster-{os.getpid()}-*"))
 
 
 @pytest.mark.parametrize(
