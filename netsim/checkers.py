@@ -6,9 +6,11 @@ does; what they compare is what nodes hold, never what nodes say.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from net.proto import exchange, gossip, pulls
 from netsim.disk import Written
 from netsim.node import SimNode
 from netsim.releases import Release
@@ -20,6 +22,11 @@ from wattswarm.kernel.payloads.judge import FinalityVote
 from wattswarm.recovery import enough, others_of
 
 ended = ("FINALIZED", "EXPIRED", "STOPPED", "KILLED", "FORKED")
+parked_max = {
+    "orphan": limits.parked_orphans_max,
+    "early": limits.parked_early_max,
+    "stranger": limits.parked_unknown_authors_max,
+}
 
 
 class Held(Protocol):
@@ -84,6 +91,7 @@ class Checkers:
     def wrote(self, node: Holder, written: Written) -> None:
         """One transaction of an honest node's log."""
         self._same_state(node)
+        self._nothing_void(node, written)
         for event in written.events:
             self._one_chain(event)
             self._one_vote(event)
@@ -98,6 +106,11 @@ class Checkers:
         held = node.release.protocol, head.events, head.events_sum, head.certificates, head.certificates_sum
         root, who = self._roots.setdefault(held, (head.state_root, node.name))
         _must(root == head.state_root, f"same set, two states: {node.name} and {who}, {head.events} events")
+
+    def _nothing_void(self, node: Holder, written: Written) -> None:
+        """What is known to be void takes no room: a key that forked could fill every log."""
+        kept = set().union(*written.streams.values()) - {event.id for event in written.events}
+        _must(not kept, f"{node.name} stores {len(kept)} events of a chain that it knows to be void there")
 
     def _one_chain(self, event: Event) -> None:
         if event.author in self.honest:
@@ -142,9 +155,11 @@ class Checkers:
     # -- now and then -----------------------------------------------------------------------------------------------
 
     def looked(self, nodes: list[SimNode]) -> None:
-        """A moment: whoever are connected speak the newest wire version that both know."""
+        """A moment: whoever are connected speak the newest wire version that both know; what waits is bounded."""
         up = {(node.node_id, node.machine.me.boot_id): node for node in nodes if node.up}
         for node in up.values():
+            self._bounded(node)
+            self._bounded_memory(node)
             for peer in node.machine.peers.values():
                 other = peer.taken and up.get((peer.taken.node_id, peer.taken.boot_id))
                 if peer.taken and other:
@@ -185,14 +200,26 @@ class Checkers:
             last[event.author] = event
 
     def _bounded(self, node: Holder) -> None:
-        store = node.disk.store
-        per_author: dict[bytes, int] = {}
-        for parked in store.parked.values():
-            per_author[parked.event.author] = per_author.get(parked.event.author, 0) + 1
-        most = max(per_author.values(), default=0)
-        _must(most <= limits.parked_per_author_max, f"{node.name} keeps {most} parked events of one author")
-        orphans = sum(parked.why == "orphan" for parked in store.parked.values())
-        _must(orphans <= limits.parked_orphans_max, f"{node.name} keeps {orphans} orphans")
+        parked = node.disk.store.parked.values()
+        for author, count in Counter(entry.event.author for entry in parked).items():
+            most = limits.parked_per_author_max
+            _must(count <= most, f"{node.name} keeps {count} parked events of one author, {author.hex()[:8]}")
+        for why, count in Counter(entry.why for entry in parked).items():
+            _must(count <= parked_max[why], f"{node.name} keeps {count} parked events, each {why}")
+
+    def _bounded_memory(self, node: SimNode) -> None:
+        """What a process and its log keep for whatever comes: certificates that wait, ids, events on their way in."""
+        waiting = node.disk.store.parked_certificates
+        most = limits.parked_certificates_max
+        _must(len(waiting) <= most, f"{node.name} keeps {len(waiting)} parked certificates")
+        size = sum(map(len, waiting))
+        _must(size <= limits.parked_certificates_bytes_max, f"{node.name} keeps {size} bytes of parked certificates")
+        met, awaited = node.machine.exchange.gossip.sizes()
+        _must(met <= gossip.ids_met_max, f"{node.name} remembers {met} ids that it met")
+        _must(awaited <= gossip.ids_awaited_max, f"{node.name} waits for {awaited} events that were announced")
+        asked = len(node.machine.peers) * pulls.ranges_a_peer_max * pulls.range_events_max
+        storing = node.machine.exchange.storing
+        _must(storing <= exchange.ingest_events_max + asked, f"{node.name} has {storing} events on their way in")
 
 
 def _end_of(node: SimNode, author: bytes) -> int:

@@ -121,7 +121,7 @@ class SimNode:
         self._seed = seed
         self._links = 0
         self._life = 0
-        self._stalled: list[v.Input] | None = None
+        self._stalled: list[Callable[[], object]] | None = None
         self.pilot: Pilot | None = None
         self.council: Council | None = None
         self.knowledge = Knowledge(Network.of(around.genesis))
@@ -187,7 +187,7 @@ class SimNode:
         self.around.watcher.recovered(self)
 
     def stall(self) -> None:
-        """The process stands still; its kernel goes on taking what comes."""
+        """The process stands still, and authors nothing; its kernel goes on taking what comes."""
         if self.up and self._stalled is None:
             self._stalled = []
 
@@ -195,16 +195,18 @@ class SimNode:
         """It goes on, with all that came meanwhile."""
         if self._stalled is not None:
             waited, self._stalled = self._stalled, None
-            for given in waited:
+            for what in waited:
                 if self.up:
-                    self.feed(given)
+                    what()
 
     def _later(self, delay_ms: int, what: Callable[[], object]) -> None:
         """Something of this process: with it, it is gone."""
         life = self._life
 
         def then() -> None:
-            if self._life == life:
+            if self._life == life and self._stalled is not None:
+                self._stalled.append(then)
+            elif self._life == life:
                 what()
 
         self.around.timeline.after(delay_ms, then)
@@ -237,7 +239,7 @@ class SimNode:
     def feed(self, given: v.Input) -> None:
         """One input, and what follows from it at once."""
         if self._stalled is not None:
-            self._stalled.append(given)
+            self._stalled.append(partial(self.feed, given))
             return
         for output in self.machine.handle(given, self.clock()):
             self.perform(output)
@@ -361,7 +363,7 @@ class SimNode:
 
     def may_author(self) -> bool:
         """Whether this node's own rules let it author: its guard, its clock, and a member's word at its start."""
-        waits = self.return_.waits()
+        waits = self._stalled is not None or self.return_.waits()
         return not (waits or self.disk.guard.foreign or self.machine.meeting.clocks.off_ms > 0)
 
     def record(self, task: bytes) -> TaskRecord | None:

@@ -22,9 +22,10 @@ nodes_max = 1_000
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0, le=100_000)]
 Seconds = Annotated[float, Meta(ge=0, le=10_000_000)]
-LiarKind = Literal["twin", "withholder", "braggart", "spammer", "backdater", "stranger"]
-"""What a node that lies does: two processes with one key (equivocates, votes twice); serves nothing of others; claims
-chains that it does not have; floods within and beyond its budgets; creates old tasks; is no member and floods."""
+LiarKind = Literal["twin", "double_voter", "withholder", "braggart", "spammer", "backdater", "stranger"]
+"""What a node that lies does: two processes with one key (equivocates, votes twice); signs for every candidate; serves
+nothing of others; claims chains that it does not have; floods within and beyond its budgets; creates old tasks; is no
+member and floods."""
 FaultKind = Literal[
     "partition", "one_way", "reset", "crash", "wipe", "restore", "stall", "skew", "eclipse", "churn", "upgrade",
     "postgres", "disk_full",

@@ -60,7 +60,7 @@ class Exchange:
         self.sessions = Sessions(self.sets)
         self.serving = Serving(hands, self.gossip.make_eager)
         self.certificates = Certificates(hands, self.sets, self._certified)
-        self._under_way = 0
+        self.storing = 0  # events that came and are not stored yet
         self._taking: set[bytes] = set()  # ids of what gossip brought and is being stored
         self._settling = Settling()
 
@@ -153,7 +153,7 @@ class Exchange:
             self.gossip.make_lazy(peer.link)
             self.hands.send(peer, m.Prune())
         size = sum(len(wires[one][0]) for one in fresh)
-        fits = self._under_way + len(fresh) <= ingest_events_max
+        fits = self.storing + len(fresh) <= ingest_events_max
         if not asked and not (
             fits and peer.budget.take("bytes", size, now_ms) and peer.budget.take("checks", len(fresh), now_ms)
         ):
@@ -161,11 +161,11 @@ class Exchange:
             return
         if not fresh:
             return
-        self._under_way += len(fresh)
+        self.storing += len(fresh)
         self._taking.update(fresh)
 
         def then(done: Ingested, now_ms: int) -> None:
-            self._under_way -= len(fresh)
+            self.storing -= len(fresh)
             self._taking.difference_update(fresh)
             self._judge(peer, done.fates, asked, now_ms)
 
@@ -247,7 +247,7 @@ class Exchange:
 
     def _pump(self, peer: Peer, now_ms: int) -> None:
         """Ask for what is missing; when nothing is, see what ranges did not mend."""
-        if self._under_way < ingest_events_max:
+        if self.storing < ingest_events_max:
             for wanted in self.pulls.next(peer.link, now_ms):
                 self.hands.send(peer, m.RangeGet(wanted.author, wanted.first, wanted.last))
         if peer.frontier == "told" and self.pulls.idle(peer.link):
@@ -266,10 +266,10 @@ class Exchange:
         wanted = self.pulls.under_way(peer.link, said.author)
         if wanted is None:
             return
-        self._under_way += len(said.events)
+        self.storing += len(said.events)
 
         def then(done: Ingested, now_ms: int) -> None:
-            self._under_way -= len(said.events)
+            self.storing -= len(said.events)
             if not said.more:
                 head = self.chains.get(said.author)
                 if head is not None and head[0] >= wanted.first:

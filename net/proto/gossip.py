@@ -74,6 +74,10 @@ class Gossip:
         self._reminded = 0
         self._tell_at_ms: int | None = None
 
+    def sizes(self) -> tuple[int, int]:
+        """How many ids it remembers, and how many of events that were announced and have not come."""
+        return len(self._met), len(self._awaited)
+
     # -- links ------------------------------------------------------------------------------------------------------
 
     def joined(self, link: Link, *, eager: bool) -> None:

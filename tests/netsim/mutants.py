@@ -42,6 +42,12 @@ def half_decides(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Membership, "finality_threshold", property(lambda self: len(self.having("finalizer")) // 2))
 
 
+def one_too_few_decide(patch: pytest.MonkeyPatch) -> None:
+    """A proof has one signature less than it must."""
+    real = Membership.finality_threshold.fget  # type: ignore[attr-defined]
+    patch.setattr(Membership, "finality_threshold", property(lambda self: real(self) - 1))
+
+
 def ignore_guard(patch: pytest.MonkeyPatch) -> None:
     """A host that was put back to how it was authors on from there."""
     patch.setattr(SimGuard, "confirm", lambda *_args: ())

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
+from net.proto import gossip
 from netsim.checkers import Checkers, Violation
 from netsim.disk import Written
 from netsim.node import SimNode
@@ -108,8 +109,44 @@ def test_more_that_waits_than_may(world: World, node: SimNode) -> None:
     event = node.disk.store.events[0]
     for number in range(limits.parked_per_author_max + 1):
         node.disk.store.parked[number.to_bytes(32, "big")] = Parked(event, "orphan")
-    with pytest.raises(Violation, match="257 parked events of one author"):
-        checkers(world)._bounded(node)
+    with pytest.raises(Violation, match="n000 keeps 257 parked events of one author"):
+        checkers(world).looked([node])
+    for number in range(limits.parked_unknown_authors_max + 1):
+        author = number.to_bytes(32, "big")
+        node.disk.store.parked[author] = Parked(structs.replace(event, author=author), "stranger")
+    with pytest.raises(Violation, match="n000 keeps 1001 parked events, each stranger"):
+        checkers(world).looked([node])
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "said"), [(limits.parked_certificates_max + 1, 0, "1001 parked cert"), (33, 1 << 19, "bytes of")]
+)
+def test_more_certificates_that_wait_than_may(world: World, node: SimNode, count: int, size: int, said: str) -> None:
+    for number in range(count):
+        node.disk.store.parked_certificates[number.to_bytes(8, "big") + bytes(size)] = None
+    with pytest.raises(Violation, match=said):
+        checkers(world).looked([node])
+
+
+def test_more_in_memory_than_may(world: World, node: SimNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange = node.machine.exchange
+    for most, said in ((gossip.ids_met_max, "remembers 32769 ids"), (gossip.ids_awaited_max, "waits for 16385 events")):
+        sizes = (most + 1, 0) if most == gossip.ids_met_max else (0, most + 1)
+        monkeypatch.setattr(exchange.gossip, "sizes", lambda sizes=sizes: sizes)
+        with pytest.raises(Violation, match=said):
+            checkers(world).looked([node])
+    monkeypatch.undo()
+    monkeypatch.setattr(exchange, "storing", 20_000)
+    with pytest.raises(Violation, match="n000 has 20000 events on their way in"):
+        checkers(world).looked([node])
+
+
+def test_void_events_that_are_stored(world: World, node: SimNode) -> None:
+    looks = checkers(world)
+    event = node.disk.store.events[0]
+    looks.wrote(node, Written(events=[event], streams={event.stream: {event.id}}))
+    with pytest.raises(Violation, match="n000 stores 1 events of a chain that it knows to be void there"):
+        looks.wrote(node, Written(streams={event.stream: {event.id}}))
 
 
 def test_a_wire_version_that_is_not_the_newest_common_one(world: World, node: SimNode) -> None:

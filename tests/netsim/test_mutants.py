@@ -13,6 +13,7 @@ seeds_max = 200
 planted = {
     "fork handling dropped": ("equivocator", mutants.drop_forks),
     "half of the finalizers decide": ("finality-attack", mutants.half_decides),
+    "one signature too few decides": ("finality-attack", mutants.one_too_few_decide),
     "votes forgotten by who was put back": ("lost-votes", mutants.forget_votes),
     "certificates in events only": ("equivocator", mutants.keep_certificates),
     "author guard ignored after a restore": ("old-backups", mutants.ignore_guard),
