@@ -107,7 +107,7 @@ def _tell(outcome: Outcome, wall_s: float) -> None:
             "events": f"{outcome.events} on {figures['nodes']} nodes, {outcome.tasks} tasks{tasks and f' ({tasks})'}",
             "delivery": _ms(figures["delivery_ms"]),
             "finality": _ms(figures["finality_ms"]),
-            "copies": f"{figures['copies'] or 'not counted,'} of an event that a node received",
+            "copies": f"{figures['copies']} of an event that a node received" if figures["copies"] else "not counted",
             "bytes": f"{figures['bytes_per_node']} a node",
             "trace": outcome.digest,
         }

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from net.proto.peers import Known, places_max
+from net.proto.peers import places_max
+from net.proto.places import Known
 from tests.net.proto.books import book, connect, minute, node, now, place
 from wattswarm import discovered
 

@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from net.proto.address import Address
-from net.proto.peers import Found, Known, places_max
+from net.proto.peers import places_max
+from net.proto.places import Found, Known
 from wattswarm.home import write_whole
 from wattswarm.kernel.genesis import UnixMs
 
@@ -25,7 +26,7 @@ bytes_max = 1 << 20
 
 
 class Discovered(Struct, frozen=True):
-    """A node and an address of it. ``by``: how it was found (``net.proto.peers.Known``); ``last_seen``: unix ms."""
+    """A node and an address of it. ``by``: how it was found (``net.proto.places.Known``); ``last_seen``: unix ms."""
 
     node_id: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
     address: Address

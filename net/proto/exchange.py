@@ -18,6 +18,7 @@ from net.proto.items import Items
 from net.proto.peer import Peer
 from net.proto.pulls import Pulls
 from net.proto.reconcile import Found, Sessions
+from net.proto.rhythm import soonest
 from net.proto.serving import Serving
 from net.proto.settling import Settling
 from net.proto.values import (
@@ -395,5 +396,4 @@ class Exchange:
 
     def next_ms(self) -> int | None:
         """When ``due`` has something, at the earliest."""
-        times = (self.gossip.next_ms(), self.pulls.next_ms(), self.sessions.next_ms(), self._settling.next_ms())
-        return min((at for at in times if at is not None), default=None)
+        return soonest(self.gossip.next_ms(), self.pulls.next_ms(), self.sessions.next_ms(), self._settling.next_ms())

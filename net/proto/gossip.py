@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
+from net.proto.rhythm import soonest
 from net.proto.values import Link
 
 ids_met_max = 32_768
@@ -129,7 +130,7 @@ class Gossip:
         """Events came from ``link``: those not met before, and whether its pushes are needless by now.
 
         An author's own push to everybody makes others' pushes of that event needless, which says nothing about other
-        authors: a link is needless that brought known events five times more often than new ones.
+        authors: a link's are needless once they were so five times more than not.
         """
         fresh: list[bytes] = []
         needless = self._needless.get(link, 0)
@@ -241,12 +242,9 @@ class Gossip:
 
     def next_ms(self) -> int | None:
         """When ``due`` has something, at the earliest."""
-        times = [self._call_in_ms] if self._debts else []
-        if self._tell_at_ms is not None:
-            times.append(self._tell_at_ms)
-        if self._reminders:
-            times.append(self._reminders[0][0])
-        return min(times, default=None)
+        call_in_ms = self._call_in_ms if self._debts else None
+        reminder_ms = self._reminders[0][0] if self._reminders else None
+        return soonest(call_in_ms, self._tell_at_ms, reminder_ms)
 
     def due(self, now_ms: int) -> Due:
         """What the clock brought. Who is asked for an id becomes eager: its announcement was the better way."""

@@ -26,7 +26,7 @@ from net.proto.handshake import ClientHandshake, Door, Line, Me, ServerHandshake
 from net.proto.meeting import Meeting, Memory, host_of, nothing_known, rests_ms
 from net.proto.peer import Peer
 from net.proto.peers import PeerBook
-from net.proto.rhythm import Rhythm
+from net.proto.rhythm import Rhythm, soonest
 from net.proto.takers import appending, takers
 from net.proto.values import (
     Admit,
@@ -363,8 +363,8 @@ class Machine:
             self._out.append(Wake(wake_ms))
 
     def _next_ms(self) -> int:
-        times = (self.exchange.next_ms(), self._meeting_ms, self._rhythm.next_ms)
-        return min(at for at in times if at is not None)
+        next_ms = soonest(self.exchange.next_ms(), self._meeting_ms)
+        return self._rhythm.next_ms if next_ms is None else min(next_ms, self._rhythm.next_ms)
 
     def _perform_due(self, now_ms: int) -> None:
         self.exchange.due(now_ms)

@@ -21,7 +21,9 @@ from net.proto.draw import Draw
 from net.proto.friends import Friends
 from net.proto.hands import Hands
 from net.proto.peer import Peer
-from net.proto.peers import Known, PeerBook, Target, rest_ms_max
+from net.proto.peers import PeerBook, rest_ms_max
+from net.proto.places import Known, Target
+from net.proto.rhythm import soonest
 from net.proto.values import Placed, Relation
 from wattswarm.kernel.refusal import Malformed
 
@@ -184,8 +186,7 @@ class Meeting:
     def next_ms(self, now_ms: int) -> int | None:
         """When ``due`` has something, at the earliest."""
         announce_ms = None if self._announcer is None else self._announcer.next_ms(now_ms)
-        times = [self.book.next_ms(now_ms), announce_ms, self.friends.next_ms(), self._clock_ms(), self._ask_ms]
-        return min((at for at in times if at is not None), default=None)
+        return soonest(self.book.next_ms(now_ms), announce_ms, self.friends.next_ms(), self._clock_ms(), self._ask_ms)
 
     def _clock_ms(self) -> int | None:
         """When a clock may be asked again; None: there is no need to, or nobody to ask."""

@@ -16,9 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
-
-from msgspec import Struct
 
 from net.proto.address import address_chars_max, as_seen, is_same_host, split
 from net.proto.backoff import backoff_ms, backoff_ms_max, backoff_ms_max_lasting
@@ -26,6 +23,7 @@ from net.proto.budget import Buckets, allowances
 from net.proto.conduct import Ledger
 from net.proto.draw import Draw
 from net.proto.message import addresses_max
+from net.proto.places import Known, Place, Source, Target, found_by, node_named, worth, worth_keeping
 from wattswarm.kernel.refusal import Refused
 
 mesh_full = 12
@@ -45,40 +43,6 @@ tellers_max = 1_024
 own_addresses_max = 32
 tried_again_ms_max = 2_000
 
-Found = Literal["reached", "heard", "called"]
-Source = Literal["configured", "heard", "stored", "introduced", "told"]
-worth: Final[dict[Source, int]] = {"configured": 4, "heard": 3, "stored": 2, "introduced": 1, "told": 0}
-
-
-class Known(Struct, frozen=True):
-    """A node and where it may be dialled: reached by this node, heard on the local network, or said by itself when it
-    called from that host. ``seen_ms``: when it was there last."""
-
-    node_id: bytes
-    address: str
-    by: Found
-    seen_ms: int
-
-
-class Target(Struct, frozen=True):
-    """An address to dial, and who is expected there, if that is known."""
-
-    address: str
-    node_id: bytes | None
-
-
-@dataclass(slots=True)
-class _Place:
-    address: str
-    source: Source
-    node_id: bytes | None
-    failures: int = 0
-    due_ms: int = 0
-    dialling_since_ms: int | None = None
-    reached: bool = False
-    at_its_host: bool = False
-    seen_ms: int = 0
-
 
 @dataclass(slots=True)
 class _Up:
@@ -96,7 +60,7 @@ class PeerBook:
         self._me = me
         self._ledger = ledger
         self._draw = draw
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, Place] = {}
         self._up: dict[bytes, _Up] = {}
         self._friends: set[bytes] = set()
         self._unwanted: set[str] = set()
@@ -118,7 +82,7 @@ class PeerBook:
         if place is None:
             if not self._room_for(source, node_id):
                 return False
-            self._places[address] = _Place(address, source, node_id)
+            self._places[address] = Place(address, source, node_id)
             return True
         if worth[source] > worth[place.source]:
             place.source = source
@@ -168,7 +132,7 @@ class PeerBook:
     def known(self, now_ms: int) -> Iterator[Known]:
         """The places where their own nodes were met or heard: what is worth keeping over a restart."""
         for place in self._places.values():
-            by = _found(place)
+            by = found_by(place)
             if place.node_id is not None and by is not None:
                 there = by != "heard" and place.node_id in self._up
                 yield Known(place.node_id, place.address, by, now_ms if there else place.seen_ms)
@@ -180,9 +144,10 @@ class PeerBook:
             place.seen_ms, place.reached = known.seen_ms, known.by == "reached"
 
     def try_again(self, now_ms: int) -> None:
-        """Who turned this node away may think better of it: places that were never reached are tried anew, soon."""
+        """Who turned this node away may think better of it: places of which neither end ever dialled the other with
+        success are tried anew, soon."""
         for place in self._places.values():
-            if not place.reached:
+            if not place.reached and not place.at_its_host:
                 due_ms = now_ms + self._draw.randrange(tried_again_ms_max)
                 place.failures, place.due_ms = 0, min(place.due_ms, due_ms)
 
@@ -262,16 +227,16 @@ class PeerBook:
             place.failures = 1 if lasted else max(1, place.failures)
             place.due_ms = now_ms + max(rest_ms, self._backoff_ms(place))
 
-    def _again_later(self, place: _Place, now_ms: int) -> None:
+    def _again_later(self, place: Place, now_ms: int) -> None:
         place.failures += 1
         place.dialling_since_ms = None
         place.due_ms = now_ms + self._backoff_ms(place)
 
-    def _backoff_ms(self, place: _Place) -> int:
+    def _backoff_ms(self, place: Place) -> int:
         longest_ms = backoff_ms_max_lasting if self._lasting(place) else backoff_ms_max
         return backoff_ms(place.failures, self._draw, longest_ms)
 
-    def _lasting(self, place: _Place) -> bool:
+    def _lasting(self, place: Place) -> bool:
         """Whether there is reason to expect a node there, however often it did not answer: a cut that heals is found
         soon, and the place is not forgotten."""
         return place.reached or place.source == "configured" or place.node_id in self._friends
@@ -305,10 +270,10 @@ class PeerBook:
                 times.append(min(place.due_ms, now_ms + backoff_ms_max))
         return max(now_ms, min(times)) if times else None
 
-    def _ready(self, now_ms: int, busy: set[bytes | None]) -> tuple[list[_Place], list[_Place]]:
+    def _ready(self, now_ms: int, busy: set[bytes | None]) -> tuple[list[Place], list[Place]]:
         """Places that may be dialled, friends' and others', one a node, those that failed least first."""
-        friends: list[_Place] = []
-        others: list[_Place] = []
+        friends: list[Place] = []
+        others: list[Place] = []
         taken = {node_id for node_id in busy if node_id is not None} | self._up.keys()
         mixed = self._draw.sample(list(self._places.values()), len(self._places))
         for place in sorted(mixed, key=lambda place: place.failures):
@@ -352,7 +317,7 @@ class PeerBook:
 
     # -- room ------------------------------------------------------------------------------------------------------
 
-    def _places_of(self, node_id: bytes) -> list[_Place]:
+    def _places_of(self, node_id: bytes) -> list[Place]:
         return [place for place in self._places.values() if place.node_id == node_id]
 
     def _room_for(self, source: Source, node_id: bytes | None) -> bool:
@@ -362,7 +327,7 @@ class PeerBook:
                 return self._make_room(others, source)
         return len(self._places) < places_max or self._make_room(self._places.values(), source)
 
-    def _make_room(self, among: Iterable[_Place], source: Source) -> bool:
+    def _make_room(self, among: Iterable[Place], source: Source) -> bool:
         """Forget the least of these places, if it is worth no more than a new one of ``source`` and has failed, or
         is worth less."""
         idle = [
@@ -373,8 +338,7 @@ class PeerBook:
             and place.node_id not in self._up
             and place.node_id not in self._friends
         ]
-        worths = [(worth[place.source], place.failures == 0, place.reached, -place.failures) for place in idle]
-        least = idle[worths.index(min(worths))] if idle else None
+        least = min(idle, key=worth_keeping, default=None)
         if least is None or worth[least.source] > worth[source]:
             return False
         if worth[least.source] == worth[source] and least.failures == 0:
@@ -383,18 +347,5 @@ class PeerBook:
         return True
 
 
-def node_named(about: str) -> bytes | None:
-    """The node id that 64 hex digits are; None: it is an address."""
-    return bytes.fromhex(about) if len(about) == 64 and not set(about) - set("0123456789abcdef") else None
-
-
-def _found(place: _Place) -> Found | None:
-    if place.reached:
-        return "reached"
-    if place.source == "heard":
-        return "heard"
-    return "called" if place.at_its_host or place.source == "stored" else None
-
-
-def _under_way_still(place: _Place, now_ms: int) -> bool:
+def _under_way_still(place: Place, now_ms: int) -> bool:
     return place.dialling_since_ms is None or 0 <= now_ms - place.dialling_since_ms < dial_ms_max

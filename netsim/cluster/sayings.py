@@ -19,7 +19,7 @@ again_s = 0.5
 
 
 class Mouth:
-    """Speaks for the nodes of ``seats``. ``tasks``: how many were submitted; ``late``: it went on too long."""
+    """Speaks for the nodes of ``seats``. ``tasks``, ``notes``: how many were submitted and written."""
 
     def __init__(self, seats: Sequence[Seat], load: Load, network: bytes) -> None:
         self._seats, self._load, self._network = seats, load, network

@@ -16,6 +16,7 @@ from tests.cast import everything
 from tests.net.swarm import Node, Swarm
 from tests.net.test_hostile import Enemy, enemy_link, met
 from tests.net.test_machine import named, swarm_of
+from tests.world import World
 from wattswarm.kernel.limits import clock_skew_tolerance_ms
 
 # -- links that are too many ---------------------------------------------------------------------------------------
@@ -214,19 +215,21 @@ def test_whoever_asks_for_addresses_gets_thirty_two_a_minute() -> None:
     assert told == [32]
 
 
-def meets_somebody(node: Node, now_ms: int) -> None:
-    """The node dialled somebody that nobody else knows of."""
-    book, newcomer = node.machine.meeting.book, random.Random("newcomer").randbytes(32)
-    book.learn("10.0.0.77:7", "told", newcomer)
-    book.joined(newcomer, "10.0.0.77:7", now_ms, member=True)
-
-
-def test_who_lacks_links_asks_somebody_for_addresses_once_a_minute() -> None:
-    _, swarm = swarm_of(2)
+def with_a_newcomer() -> tuple[World, Swarm]:
+    """Ben dialled ada, who then dialled somebody that ben has not heard of."""
+    world, swarm = swarm_of(2)
     ada, ben = swarm.nodes
     swarm.connect(ben, ada)
     swarm.run(500)
-    meets_somebody(ada, swarm.now_ms)
+    book, newcomer = ada.machine.meeting.book, random.Random("newcomer").randbytes(32)
+    book.learn("10.0.0.77:7", "told", newcomer)
+    book.joined(newcomer, "10.0.0.77:7", swarm.now_ms, member=True)
+    return world, swarm
+
+
+def test_who_lacks_links_asks_somebody_for_addresses_once_a_minute() -> None:
+    _, swarm = with_a_newcomer()
+    ben = swarm.nodes[1]
     swarm.run(ask_again_ms // 2)
     assert len(ben.machine.meeting.book) == 0
     swarm.run(ask_again_ms)
@@ -234,11 +237,8 @@ def test_who_lacks_links_asks_somebody_for_addresses_once_a_minute() -> None:
 
 
 def test_a_change_of_the_membership_has_everybody_ask_at_once() -> None:
-    world, swarm = swarm_of(2)
+    world, swarm = with_a_newcomer()
     ada, ben = swarm.nodes
-    swarm.connect(ben, ada)
-    swarm.run(500)
-    meets_somebody(ada, swarm.now_ms)
     ada.take((), [world.next_version({"ada": everything, "ben": everything})])
     swarm.run(ask_soon_ms_max + 500)
     assert len(ben.machine.meeting.book) == 1

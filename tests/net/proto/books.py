@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 from net.proto.conduct import Ledger
-from net.proto.peers import PeerBook, Source, Target
+from net.proto.peers import PeerBook
+from net.proto.places import Source, Target
 
 now = 1_700_000_000_000
 minute = 60_000

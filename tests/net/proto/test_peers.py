@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from net.proto.backoff import backoff_ms
 from net.proto.conduct import Ledger
-from net.proto.peers import Known, PeerBook, Target
+from net.proto.peers import PeerBook
+from net.proto.places import Known, Target
 from tests.net.proto.books import book, connect, links, me, minute, node, now, place
 from wattswarm.kernel.refusal import Refused
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from net.proto import peers
 from net.proto.conduct import Ledger
-from net.proto.peers import PeerBook, Target, tried_again_ms_max
+from net.proto.peers import PeerBook, rest_ms_max, tried_again_ms_max
+from net.proto.places import Target
 from tests.net.proto.books import book, connect, me, minute, node, now, place
 
 # -- what others tell ----------------------------------------------------------------------------------------------
@@ -68,6 +69,15 @@ def test_who_turned_this_node_away_is_tried_again_soon_when_the_membership_chang
     assert made.dial(later_ms) == []
     made.try_again(now)
     assert [target.address for target in made.dial(later_ms)] == [place(1)]
+
+
+def test_who_let_this_node_go_is_left_alone_though_the_membership_changed() -> None:
+    made = book()
+    made.joined(node(1), None, now, member=True)
+    made.introduced(node(1), "10.0.0.1", ("10.0.0.1:4000",))
+    made.left(node(1), now, rest_ms_max)
+    made.try_again(now)
+    assert made.dial(now + tried_again_ms_max) == []
 
 
 def test_at_most_thirty_two_addresses_are_told_and_not_always_the_same() -> None:
