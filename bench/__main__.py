@@ -20,6 +20,7 @@ from bench import (
     ingest,
     latency,
     mesh,
+    netsim,
     reconcile,
 )
 from bench.figure import Figure
@@ -37,6 +38,7 @@ measurements = {
     "frontier": frontier.measure,
     "idle": idle.measure,
     "latency": latency.measure,
+    "netsim": netsim.measure,
 }
 
 

@@ -6,11 +6,18 @@ unix ms and moves only from one thing to the next, so a quiet hour costs nothing
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from heapq import heappop, heappush
 
 start_ms = 1_790_000_000_000
 """When every run begins: a fixed moment, so that no run depends on the day it is made."""
+
+
+def drawn(draw: random.Random, span: tuple[int, int]) -> int:
+    """A whole number from the least to the most of ``span``, each as likely as any."""
+    least, most = span
+    return least + int(draw.random() * (most - least + 1))
 
 
 class Timeline:

@@ -89,6 +89,8 @@ class SimStore(MemoryStore):
     def _note_forks(self, changes: Changes) -> None:
         """Of an author's forks only the least counts."""
         new = {one.id: one for one in changes.certificates if isinstance(one, ForkCertificate)}
+        if not new and not self.forks:
+            return
         for author in sorted({one.author for one in new.values()} | changes.chains.keys()):
             line = changes.chains.get(author) or self.chain_rows.get(author)
             counts = [name for name, seq in self.forks[author].items() if line is not None and seq == line.void_from]

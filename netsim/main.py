@@ -20,8 +20,6 @@ from netsim.scenario import Scenario
 from netsim.world import Outcome, World
 from wattswarm.kernel.refusal import Problem, Refused
 
-last_lines = 40
-
 
 @click.group(
     context_settings={"token_normalize_func": dashes, "help_option_names": ["-h", "--help"]},
@@ -119,7 +117,7 @@ def _ms(found: dict[str, float]) -> str:
 
 
 def _tell_fault(outcome: Outcome, again: str) -> None:
-    for line in outcome.last[-last_lines:]:
+    for line in outcome.last:
         output.note(line)
     output.note(click.style(f"FAILED {outcome.fault}", fg="red"))
     output.note(f"again: {again}")

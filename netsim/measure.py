@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +10,7 @@ from netsim.clock import Timeline
 from netsim.disk import Written
 from netsim.network import Network
 from netsim.node import SimNode
+from wattswarm.kernel.event import Event
 from wattswarm.kernel.payloads.judge import DecisionFinalized
 from wattswarm.kernel.payloads.work import TaskCreated
 
@@ -36,6 +37,8 @@ class Measures:
         self.finality: list[int] = []
         self.spread: list[tuple[int, int, int]] = []
         self.stored: Counter[str] = Counter()
+        self._way: dict[bytes, dict[str, int]] = defaultdict(dict)
+        self._hops: Counter[int] = Counter()
 
     def wrote(self, node: SimNode, written: Written) -> None:
         """A transaction of some node's."""
@@ -45,12 +48,21 @@ class Measures:
             born_ms = self._born.setdefault(event.id, now_ms)
             if event.author != node.node_id and len(self.delays) < delays_kept_max:
                 self.delays.append(now_ms - born_ms)
+            self._hopped(node, event)
             if isinstance(event.payload, TaskCreated):
                 self._created.setdefault(event.id, now_ms)
             elif isinstance(event.payload, DecisionFinalized) and event.author == node.node_id:
                 created_ms = self._created.get(event.task or b"")
                 if created_ms is not None:
                     self.finality.append(now_ms - created_ms)
+
+    def _hopped(self, node: SimNode, event: Event) -> None:
+        """One hop more than to the node it came from; what waited for others is not counted."""
+        way = self._way[event.id]
+        before = -1 if event.author == node.node_id else way.get(node.intake.bearers.get(event.id, ""))
+        if before is not None and node.name not in way:
+            way[node.name] = before + 1
+            self._hops[before + 1] += before >= 0
 
     def looked(self, nodes: Sequence[SimNode]) -> None:
         """A moment: the least and the most events that a node holds, for the plot of convergence."""
@@ -69,6 +81,8 @@ class Measures:
             "events": events,
             "delivery_ms": quantiles(self.delays),
             "finality_ms": quantiles(self.finality),
+            "hops": quantiles(list(self._hops.elements())),
+            "hops_mean": round(sum(self._hops.elements()) / self._hops.total(), 2) if self._hops.total() else None,
             "copies": round(received / others, 3) if others else None,
             "frames": wires.frames,
             "bytes": sum(wires.bytes.values()),

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from net.proto import values as v
 from net.proto.lanes import Lanes
-from netsim.clock import Timeline
+from netsim.clock import Timeline, drawn
 
 resend_ms = 200
 """TCP's smallest time-out; it doubles with every packet that is lost in a row (RFC 6298)."""
@@ -137,6 +137,11 @@ class Network:
             target.feed(v.Opened(there.link, caller.address, None))
         return None
 
+    def across(self, host: Host, link: int) -> str:
+        """The name of the host at the other end; empty if the connection is gone."""
+        end = self._ends.get((host.name, link))
+        return "" if end is None or end.other is None else end.other.host.name
+
     def send(self, host: Host, link: int, lane: int, frame: bytes, dropping: bool) -> None:
         """Put a frame into a lane of a connection, as ``net.io`` does."""
         end = self._ends.get((host.name, link))
@@ -226,8 +231,7 @@ class Network:
     # -- chance -----------------------------------------------------------------------------------------------------
 
     def _latency(self) -> int:
-        least, most = self.terms.latency_ms
-        return least + self._draw.randrange(most - least + 1)
+        return drawn(self._draw, self.terms.latency_ms)
 
     def _chance(self, share: float) -> bool:
         return share > 0 and self._draw.random() < share

@@ -7,22 +7,19 @@ the scenario's database does, and what came meanwhile is stored together. ``Watc
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from msgspec import Struct
-
 from net.proto import values as v
 from net.proto.announce import Announcer
 from net.proto.handshake import Me
 from net.proto.machine import Machine, Ways
-from net.proto.message import Wire
-from netsim.clock import Timeline
+from netsim.clock import Timeline, drawn
 from netsim.council import Council
 from netsim.disk import Disk, Written
+from netsim.intake import DatabaseTerms, Decoder, Intake
 from netsim.network import Network as Wires
 from netsim.outline import answer_of, news_of, stock_of
 from netsim.pilot import ExecutorTerms, Pilot
@@ -35,45 +32,16 @@ from sel.log import TaskRecord, task_record
 from sel.memory import at_once
 from sel.rows import Waiting
 from sel.store import Txn
-from wattswarm.kernel import limits
 from wattswarm.kernel.bundle import make_bundle
-from wattswarm.kernel.certificate import Certificate, NotYetKnown
-from wattswarm.kernel.event import Draft, Event, checked
+from wattswarm.kernel.certificate import Certificate
+from wattswarm.kernel.event import Draft, Event
 from wattswarm.kernel.genesis import Genesis
 from wattswarm.kernel.identity import Keypair
 from wattswarm.kernel.limits import clock_skew_tolerance_ms
 from wattswarm.kernel.membership import Network
-from wattswarm.kernel.refusal import Malformed, Refused
-from wattswarm.shared_log import fate_of, sorted_out
+from wattswarm.kernel.refusal import Refused
 
-intake_events_max = 1_024
 port = 7_700
-
-
-class DatabaseTerms(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a node's database is like. ``commit_ms``, ``read_ms``: least and most that one takes."""
-
-    commit_ms: tuple[int, int] = (1, 4)
-    read_ms: tuple[int, int] = (0, 1)
-
-
-class Decoder:
-    """Bytes to checked events, once for all nodes of a run: decoding and verifying are the same everywhere."""
-
-    def __init__(self, network_id: bytes) -> None:
-        self._network_id = network_id
-        self._known: dict[str, dict[Wire, Event | None]] = {}
-
-    def event(self, wire: Wire) -> Event | None:
-        """The event of received bytes, as the running release reads it; None if its form or signature is bad."""
-        wire = (wire[0], wire[1])
-        known = self._known.setdefault(limits.LOCAL_PROTOCOL_VERSION, {})
-        if wire not in known:
-            try:
-                known[wire] = checked(*wire, self._network_id)
-            except Malformed:
-                known[wire] = None
-        return known[wire]
 
 
 class Watcher(Protocol):
@@ -121,6 +89,7 @@ class SimNode:
         self._seed = seed
         self._links = 0
         self._life = 0
+        self._hearing = ""
         self._stalled: list[Callable[[], object]] | None = None
         self.pilot: Pilot | None = None
         self.council: Council | None = None
@@ -138,8 +107,7 @@ class SimNode:
         self.knowledge = Knowledge(Network.of(self.around.genesis))
         at_once(self.disk.store.read(self.knowledge.refresh))
         self.draw = random.Random(f"{self._seed} {self.name} {self.boots}")
-        self._intake: deque[v.Ingest] = deque()
-        self._storing = False
+        self.intake = Intake(self, self.around.decoder, self.around.database)
         self._wake_ms: int | None = None
         me = Me(self.keys, self.network.network_id, self.clock(), (self.address,), self.release.wire)
         announcer = Announcer(self.keys, self.network.network_id, port, me.boot_id) if self.udp else None
@@ -149,7 +117,7 @@ class SimNode:
         if self.takes_part:
             self.council = Council(self, self.around.timeline)
             self.pilot = Pilot(self, self.around.timeline, self.draw, self.around.executor)
-        self.tell("start", f"boot {self.boots}")
+        self.tell("start", f"boot {self.boots} as {self.node_id.hex()[:8]}")
         self.feed(v.Woke())
 
     def crash(self) -> None:
@@ -199,7 +167,7 @@ class SimNode:
                 if self.up:
                     what()
 
-    def _later(self, delay_ms: int, what: Callable[[], object]) -> None:
+    def later(self, delay_ms: int, what: Callable[[], object]) -> None:
         """Something of this process: with it, it is gone."""
         life = self._life
 
@@ -241,8 +209,13 @@ class SimNode:
         if self._stalled is not None:
             self._stalled.append(partial(self.feed, given))
             return
+        heard, self._hearing = self._hearing, self._bearer(given)
         for output in self.machine.handle(given, self.clock()):
             self.perform(output)
+        self._hearing = heard
+
+    def _bearer(self, given: v.Input) -> str:
+        return self.around.wires.across(self, given.link) if isinstance(given, v.Received) else ""
 
     def perform(self, output: v.Output) -> None:
         """Do what the machine says."""
@@ -253,16 +226,13 @@ class SimNode:
             case v.Close(link):
                 wires.close(self, link)
             case v.Ingest():
-                self._intake.append(output)
-                if not self._storing:
-                    self._storing = True
-                    self._later(self._drawn(self.around.database.commit_ms), self._store)
+                self.intake.came(output, self._hearing)
             case v.Ask(token, question):
                 answered = partial(self._answer, token, question)
-                self._later(self._drawn(self.around.database.read_ms), answered)
+                self.later(drawn(self.draw, self.around.database.read_ms), answered)
             case v.Wake(at_ms):
                 self._wake_ms = at_ms
-                self._later(max(0, at_ms - self.clock()), partial(self._woke, at_ms))
+                self.later(max(0, at_ms - self.clock()), partial(self._woke, at_ms))
             case v.Dial(address, node_id):
                 wires.dial(self, address, node_id)
             case v.Shout(data):
@@ -275,10 +245,6 @@ class SimNode:
             self._wake_ms = None
             self.feed(v.Woke())
 
-    def _drawn(self, span_ms: tuple[int, int]) -> int:
-        least, most = span_ms
-        return least + self.draw.randrange(most - least + 1)
-
     # -- the log, as the network sees it ----------------------------------------------------------------------------
 
     @property
@@ -286,42 +252,8 @@ class SimNode:
         """Genesis and every membership version known here."""
         return self.knowledge.network
 
-    def _store(self) -> None:
-        """Store what came, several peers' at a time."""
-        self._storing = False
-        batch: list[v.Ingest] = []
-        size = 0
-        while self._intake and (not batch or size < intake_events_max):
-            batch.append(self._intake.popleft())
-            size += len(batch[-1].events)
-        if self._intake:
-            self._storing = True
-            self._later(self._drawn(self.around.database.commit_ms), self._store)
-        for asked in (False, True):
-            some = [given for given in batch if given.asked == asked]
-            if some:
-                self._store_some(some, asked)
-
-    def _store_some(self, batch: Sequence[v.Ingest], asked: bool) -> None:
-        self.release.runs()
-        decoder = self.around.decoder
-        parsed = [decoder.event(wire) for given in batch for wire in given.events]
-        wires = [wire for given in batch for wire in given.certificates]
-        sound, unsound, foreign = sorted_out(wires, self.network)
-        taken = self._transact([event for event in parsed if event is not None], sound, asked)
-        waiting = sum(isinstance(refusal, NotYetKnown) for refusal in taken.refusals.values())
-        bad = unsound + len(taken.refusals) - waiting
-        at = 0
-        for given in batch:
-            events = parsed[at : at + len(given.events)]
-            at += len(given.events)
-            fates = [
-                v.Fate(b"", "bad") if event is None else fate_of(event, taken.outcomes[event.id]) for event in events
-            ]
-            certified = bool(given.certificates)
-            self.feed(v.Ingested(given.token, fates, bad * certified, (waiting + foreign) * certified))
-
-    def _transact(self, events: Sequence[Event], certificates: Sequence[Certificate], asked: bool) -> Taken:
+    def transact(self, events: Sequence[Event], certificates: Sequence[Certificate], *, asked: bool) -> Taken:
+        """Take events and certificates into the log, and tell whoever has to know."""
         self.release.runs()
 
         async def work(txn: Txn) -> Taken:
@@ -332,7 +264,7 @@ class SimNode:
         for event in events:
             if taken.outcomes[event.id] == Waiting("early"):
                 due_ms = event.created_at - clock_skew_tolerance_ms - self.clock()
-                self._later(max(1, due_ms), partial(self._transact, (), (), False))
+                self.later(max(1, due_ms), partial(self.transact, (), (), asked=False))
         return taken
 
     def _spread(self, *, own: bool, asked: bool) -> None:
@@ -391,6 +323,11 @@ class SimNode:
         rows = self.disk.store.stream_rows.items()
         found = [(row.facts.created_at, task) for task, row in rows if row.facts is not None and self.is_open(task)]
         return [task for _, task in sorted(found)]
+
+    def digest(self, task: bytes) -> bytes | None:
+        """The state of a task, by its hash."""
+        row = self.disk.store.stream_rows.get(task)
+        return None if row is None else row.digest
 
     def is_open(self, task: bytes) -> bool:
         """Whether there may be something to do for a task."""

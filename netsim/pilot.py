@@ -15,7 +15,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from netsim.clock import Timeline
+from netsim.clock import Timeline, drawn
 from sel.authoring import ClockBehind
 from sel.log import TaskRecord
 from sel.memory import at_once
@@ -83,14 +83,19 @@ class Body(Protocol):
     def author(self, drafts: Sequence[Draft]) -> list[Event]: ...
     def open_tasks(self) -> list[bytes]: ...
     def is_open(self, task: bytes) -> bool: ...
+    def digest(self, task: bytes) -> bytes | None: ...
     def tell(self, what: str, detail: str) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
 class _Task:
-    """A task that is attended to. ``turn``: the number of the turn that is next; older ones are void."""
+    """A task that is attended to. ``turn``: the number of the turn that is next; older ones are void.
+
+    ``rested_on``: all that the plan reads of the log, as it was when there was nothing more to do.
+    """
 
     part: Part
+    rested_on: tuple[bytes | None, int] | None = None
     turn: int = 0
     due_ms: int | None = None
     failures: int = 0
@@ -123,9 +128,14 @@ class Pilot:
             if not self._body.is_open(task):
                 return
             attended = self._tasks[task] = _Task(Part(task, self._body.keys, self._body.clock))
+        if attended.part.view is not None and attended.rested_on == self._read(task):
+            return
         attended.part.view = None
         if not attended.failures:
             self._turn_at(attended, self._timeline.now_ms + turn_after_ms)
+
+    def _read(self, task: bytes) -> tuple[bytes | None, int]:
+        return self._body.digest(task), self._body.network.current.number
 
     def _turn_at(self, attended: _Task, at_ms: int) -> None:
         """Have the next turn then, or when it is due already if that is sooner."""
@@ -175,6 +185,7 @@ class Pilot:
     def _rest(self, attended: _Task, step: Plan) -> None:
         if step.over and attended.part.memory.idle:
             return self._forget(attended)
+        attended.rested_on = self._read(attended.part.task)
         if step.waits:
             wait_ms = min(wait.until_ms for wait in step.waits) - self._body.clock()
             self._turn_at(attended, self._timeline.now_ms + max(1, wait_ms))
@@ -213,8 +224,7 @@ class Pilot:
 
     def _begin(self, attended: _Task, view: View, act: Act) -> None:
         attended.part.memory.begins(act)
-        least, most = self._terms.latency_ms
-        takes_ms = least + self._draw.randrange(most - least + 1)
+        takes_ms = drawn(self._draw, self._terms.latency_ms)
         left_ms = attended.part.deadline_ms(view, act)
         failing = self._draw.random() < self._terms.fails
         ends: Callable[[], None] = partial(self._ended, attended, view, act, failing, left_ms - takes_ms)

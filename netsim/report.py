@@ -182,7 +182,7 @@ def write(run: Recorded, page_file: Path) -> list[Path]:
         encoded = base64.b64encode(image).decode()
         body.append(f'<h2>{plot.question}</h2><img alt="{plot.name}" src="data:image/png;base64,{encoded}">')
     if run.outcome.last:
-        body.append(f"<h2>The last moments</h2><pre>{html.escape(chr(10).join(run.outcome.last[-80:]))}</pre>")
+        body.append(f"<h2>What led to it</h2><pre>{html.escape(chr(10).join(run.outcome.last))}</pre>")
     page_file.write_text(page.format(title=html.escape(run.scenario.name), ink=ink, body="\n".join(body)))
     numbers = page_file.with_suffix(".json")
     numbers.write_bytes(msgspec.json.format(msgspec.json.encode(run)))

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from netsim.intake import DatabaseTerms
 from netsim.network import LinkTerms
-from netsim.node import DatabaseTerms
 from netsim.pilot import ExecutorTerms
 from wattswarm.kernel.refusal import Problem, Refused
 

@@ -6,6 +6,7 @@ one more fault changes nothing about the rest.
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,10 +16,11 @@ from netsim.checkers import Checkers, Violation
 from netsim.clock import Timeline, start_ms
 from netsim.disk import Written
 from netsim.faults import Faults, upgrade
+from netsim.intake import Decoder
 from netsim.liars import Lies, begin_lying
 from netsim.measure import Measures
 from netsim.network import Network
-from netsim.node import Decoder, SimNode, Surroundings
+from netsim.node import SimNode, Surroundings
 from netsim.releases import this as this_release
 from netsim.scenario import Scenario
 from netsim.trace import Trace
@@ -31,6 +33,8 @@ from wattswarm.kernel.membership import Network as Membership
 everything = frozenset({"proposer", "verifier", "committer", "finalizer"})
 worker = everything - {"finalizer"}
 step_ms = 1_000
+young_objects_max = 50_000
+"""How many objects there may be before Python looks for garbage: a run makes many, and few of them in circles."""
 
 
 @dataclass(slots=True)
@@ -127,12 +131,15 @@ class World:
     def run(self, progress: Callable[[int, int], None] = lambda _done, _all: None) -> Outcome:
         """All of it."""
         fault = ""
+        collected = gc.get_threshold()
+        gc.set_threshold(young_objects_max, *collected[1:])
         try:
             self._run(progress)
         except Violation as violation:
             fault = str(violation)
         finally:
             this_release.runs()
+            gc.set_threshold(*collected)
         self.tell("world", "end", fault or "all held")
         head = self.honest[0].disk.store.head
         return Outcome(
@@ -144,7 +151,7 @@ class World:
             head.events,
             len(self.workload.tasks),
             self.measures.figures(self.honest, self.wires, self.faults.told),
-            list(self.trace.last) if fault else [],
+            self.trace.around(fault) if fault else [],
         )
 
     def _run(self, progress: Callable[[int, int], None]) -> None:

@@ -227,11 +227,16 @@ class MemoryTxn:
             parked[entry.event.id] = entry
         for author in {entry.event.author for entry in changes.park}:
             _drop_oldest(parked, [e for e in parked.values() if e.event.author == author], limits.parked_per_author_max)
-        for why, bound in parked_max.items():
-            _drop_oldest(parked, [entry for entry in parked.values() if entry.why == why], bound)
+        for why in {entry.why for entry in changes.park}:
+            _drop_oldest(parked, [entry for entry in parked.values() if entry.why == why], parked_max[why])
+        self._park_certificates(changes)
+
+    def _park_certificates(self, changes: Changes) -> None:
         waiting = self.store.parked_certificates
         for wire in changes.unpark_certificates:
             waiting.pop(wire, None)
+        if not changes.park_certificates:
+            return
         waiting.update(dict.fromkeys(changes.park_certificates))
         while (
             len(waiting) > limits.parked_certificates_max

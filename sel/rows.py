@@ -6,7 +6,7 @@ modulo 2^256 (docs/protocol.md §3, §4).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from copy import copy
 from typing import Literal
 
 import msgspec
@@ -32,8 +32,7 @@ def root_share(stream: bytes, digest: bytes) -> int:
     return int.from_bytes(sha256(stream + digest), "little")
 
 
-@dataclass(slots=True)
-class LogHead:
+class LogHead(msgspec.Struct):
     """The one row that every writer locks: totals of the log. ``seq`` is the last local arrival number (0: none)."""
 
     seq: int = 0
@@ -48,7 +47,7 @@ class LogHead:
 
     def copy(self) -> LogHead:
         """A working copy: the original stays as it was read."""
-        return replace(self)
+        return copy(self)
 
     def add_event(self, event: Event) -> None:
         """Count a live event."""
@@ -79,8 +78,7 @@ class LogHead:
         self.state_root %= sum_modulus
 
 
-@dataclass(slots=True)
-class Chain:
+class Chain(msgspec.Struct):
     """An author's chain as the log holds it: its head, and from which seq on its events are void (None: none)."""
 
     head: chain.Head
@@ -91,8 +89,7 @@ class Chain:
         return self.void_from is not None and seq >= self.void_from
 
 
-@dataclass(frozen=True, slots=True)
-class StreamRow:
+class StreamRow(msgspec.Struct, frozen=True):
     """A stream's stored fold. ``state`` None: refused or not begun, outside the root.
 
     ``last``: the order of its last event, None before the first. ``awaits``: a membership version that is not here.
@@ -121,8 +118,7 @@ class TaskFacts(msgspec.Struct, frozen=True):
     expiry_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class VoteRow:
+class VoteRow(msgspec.Struct, frozen=True):
     """This node's one finality vote on (task, epoch): what ``never twice`` is kept by (docs/protocol.md §7)."""
 
     task: bytes
@@ -131,8 +127,7 @@ class VoteRow:
     event_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class SignatureRow:
+class SignatureRow(msgspec.Struct, frozen=True):
     """This node's one signature of a phase and round about the successor of membership version ``previous``."""
 
     previous: bytes
@@ -140,8 +135,7 @@ class SignatureRow:
     event_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Fence:
+class Fence(msgspec.Struct, frozen=True):
     """What a node whose chain was recovered does not sign: it may have signed before what this log does not know of.
 
     ``until_ms``: it casts no finality vote on tasks created then or before (unix ms). ``membership``: it signs nothing
@@ -152,8 +146,7 @@ class Fence:
     membership: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Parked:
+class Parked(msgspec.Struct, frozen=True):
     """An event that waits: for its predecessor, for its time (``due_ms``), or for its author to become known."""
 
     event: Event
@@ -161,24 +154,23 @@ class Parked:
     due_ms: int = 0
 
 
-@dataclass(slots=True)
-class Changes:
+class Changes(msgspec.Struct):
     """All that one transaction writes. ``verdicts`` holds every event whose verdict is not plain acceptance."""
 
-    events: list[Event] = field(default_factory=list)
-    certificates: list[Certificate] = field(default_factory=list)
-    chains: dict[bytes, Chain] = field(default_factory=dict)
-    streams: list[StreamRow] = field(default_factory=list)
-    refolded: set[bytes] = field(default_factory=set)
-    verdicts: list[tuple[bytes, bytes, Verdict]] = field(default_factory=list)
-    park: list[Parked] = field(default_factory=list)
-    unpark: list[bytes] = field(default_factory=list)
-    park_certificates: list[bytes] = field(default_factory=list)
-    unpark_certificates: list[bytes] = field(default_factory=list)
-    votes: list[VoteRow] = field(default_factory=list)
-    signatures: list[SignatureRow] = field(default_factory=list)
+    events: list[Event] = msgspec.field(default_factory=list)
+    certificates: list[Certificate] = msgspec.field(default_factory=list)
+    chains: dict[bytes, Chain] = msgspec.field(default_factory=dict)
+    streams: list[StreamRow] = msgspec.field(default_factory=list)
+    refolded: set[bytes] = msgspec.field(default_factory=set)
+    verdicts: list[tuple[bytes, bytes, Verdict]] = msgspec.field(default_factory=list)
+    park: list[Parked] = msgspec.field(default_factory=list)
+    unpark: list[bytes] = msgspec.field(default_factory=list)
+    park_certificates: list[bytes] = msgspec.field(default_factory=list)
+    unpark_certificates: list[bytes] = msgspec.field(default_factory=list)
+    votes: list[VoteRow] = msgspec.field(default_factory=list)
+    signatures: list[SignatureRow] = msgspec.field(default_factory=list)
     fence: Fence | None = None
-    head: LogHead = field(default_factory=LogHead)
+    head: LogHead = msgspec.field(default_factory=LogHead)
 
     @property
     def additions_only(self) -> bool:
@@ -193,35 +185,30 @@ class Changes:
         return self.additions_only and not (self.events or self.chains or self.streams or self.verdicts)
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """Admitted to the log, with what the rules say of it."""
 
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Duplicate:
+class Duplicate(msgspec.Struct, frozen=True):
     """Already here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True):
     """Parked; not part of the set. ``missing`` is the first author_seq that is not here, for an orphan."""
 
     why: ParkedWhy
     missing: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Void:
+class Void(msgspec.Struct, frozen=True):
     """Its author forked at or before it, or was removed: no part of the set."""
 
     void_from: int
 
 
-@dataclass(frozen=True, slots=True)
-class NotAdmitted:
+class NotAdmitted(msgspec.Struct, frozen=True):
     """The author's own chain rules it out: quota, a clock that went back, a time before genesis."""
 
     reason: str

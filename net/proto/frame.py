@@ -17,7 +17,6 @@ import cbor2
 import msgspec
 
 from net.proto.message import Message, Wire, events_max, frame_bytes_max, messages
-from wattswarm.kernel import codec
 from wattswarm.kernel.refusal import Malformed
 
 items_max = 16_400  # the largest frontier has 4,096 arrays of three, and a few around them
@@ -35,8 +34,8 @@ class Unknown(msgspec.Struct, frozen=True):
 
 
 def encode(message: Message) -> bytes:
-    """The frame of a message of our own, canonical."""
-    frame = codec.encode(msgspec.to_builtins(message, builtin_types=(bytes,)))
+    """The frame of a message of our own, canonical: it has neither maps nor floats, whose plain form is another."""
+    frame = cbor2.dumps(msgspec.to_builtins(message, builtin_types=(bytes,)))
     assert len(frame) <= frame_bytes_max, f"{type(message).__name__} of {len(frame)} bytes: nobody would take it"
     return frame
 

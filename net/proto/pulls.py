@@ -182,6 +182,8 @@ class Pulls:
 
     def late(self, now_ms: int) -> list[tuple[Link, bytes]]:
         """Ranges that did not come in time."""
+        if not self._taken:
+            return []
         return [
             (link, author)
             for link, peer in self._peers.items()
@@ -191,6 +193,8 @@ class Pulls:
 
     def next_ms(self) -> int | None:
         """When the next range is late."""
+        if not self._taken:
+            return None
         courses = (course for peer in self._peers.values() for course in peer.under_way.values())
         return min((course.due_ms for course in courses if course.wanted is not None), default=None)
 

@@ -40,4 +40,4 @@ class Settling:
 
     def next_ms(self) -> int | None:
         """When ``due`` has somebody, at the earliest."""
-        return min(self._due_ms.values(), default=None)
+        return min(self._due_ms.values()) if self._due_ms else None

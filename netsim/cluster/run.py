@@ -79,8 +79,9 @@ async def run(scenario: Scenario, seed: int, progress: Progress, options: Option
         course = Run(scenario, plan, swarm, tell)
         await course.whole(progress)
         sent = {host.name: swarm.ground.between.sent_bytes(number) for number, host in enumerate(swarm.hosts)}
-        last = list(trace.last)
+        last: list[str] = []
         if course.fault:
+            last = trace.around(course.fault)
             last += [f"{host.name} said last: {line}" for host in swarm.hosts for line in _last_lines(host)]
     figures = course.measures.figures(swarm.hosts, sent, course.told)
     return Outcome(
@@ -92,7 +93,7 @@ async def run(scenario: Scenario, seed: int, progress: Progress, options: Option
         figures["events"],
         course.mouth.tasks,
         figures | {"ended": course.ended, "ground": swarm.ground.what},
-        last if course.fault else [],
+        last,
     )
 
 
