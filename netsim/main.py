@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -164,7 +165,7 @@ def replayed(file: Path) -> int:
 
 
 @cli.command("report", epilog=epilog(("wattswarm-netsim report run.json --html report.html",)))
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--html",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -172,12 +173,28 @@ def replayed(file: Path) -> int:
     required=True,
     help="the page to write",
 )
-def reported(file: Path, html: Path) -> None:
-    """Draw a recorded run: one page, a PNG of each plot and the numbers beside it."""
-    from netsim.report import write  # noqa: PLC0415 - only a report needs the plotting library
+def reported(files: tuple[Path, ...], html: Path) -> None:
+    """Draw a recorded run: one page, a PNG of each plot and the numbers beside it.
 
-    for written in write(sweeps.read_record(file), html):
+    Of several runs: what an event costs as the swarm grows.
+    """
+    from netsim import growth, report  # noqa: PLC0415 - only a report needs the plotting library
+
+    runs = [sweeps.read_record(file) for file in files]
+    if len(runs) > 1:
+        _check_comparable(files, runs, html)
+    for written in growth.write(runs, html) if len(runs) > 1 else report.write(runs[0], html):
         click.echo(str(written))
+
+
+def _check_comparable(files: Sequence[Path], runs: Sequence[sweeps.Recorded], html: Path) -> None:
+    """Refuse what cannot be drawn together, or would be lost by it."""
+    if html.with_suffix(".json").resolve() in {file.resolve() for file in files}:
+        found = Problem("--html", str(html), "a page of another name than the runs'")
+        raise Refused("file", "the numbers of the report would replace a recorded run", (found,))
+    for file, recorded in zip(files, runs, strict=True):
+        if sweeps.is_cluster(recorded.outcome):
+            raise Refused("record", f"{file} is a run of daemons, whose hops nobody counts: draw it by itself")
 
 
 def main() -> None:

@@ -74,10 +74,15 @@ class Network:
         self._draw = draw
         self.terms = terms
         self.hosts: dict[str, Host] = {}
+        self._at: dict[str, Host] = {}
         self._ends: dict[tuple[str, int], End] = {}
         self._cuts: Counter[tuple[str, str]] = Counter()
         self.frames = 0
         self.bytes: Counter[str] = Counter()
+
+    def joins(self, host: Host) -> None:
+        """One more host, at an address of its own."""
+        self.hosts[host.name] = self._at[host.address] = host
 
     # -- cuts -------------------------------------------------------------------------------------------------------
 
@@ -112,7 +117,7 @@ class Network:
 
     def dial(self, caller: Host, address: str, node_id: bytes | None) -> None:
         """Connect, or tell the caller in the end that it failed."""
-        target = next((host for host in self.hosts.values() if host.address == address), None)
+        target = self._at.get(address)
         names = (caller.name, target.name if target else "")
         if target is None or not target.up or target is caller:
             self._timeline.after(2 * self._latency(), lambda: self._no_answer(caller, address))

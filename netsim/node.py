@@ -94,7 +94,7 @@ class SimNode:
         self.pilot: Pilot | None = None
         self.council: Council | None = None
         self.knowledge = Knowledge(Network.of(around.genesis))
-        around.wires.hosts[name] = self
+        around.wires.joins(self)
 
     # -- the process ------------------------------------------------------------------------------------------------
 

@@ -5,39 +5,15 @@ Each plot answers one question, which stands above it. Where faults were, the ti
 
 from __future__ import annotations
 
-import base64
-import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-import msgspec
-
-from netsim.sweep import Recorded, again, is_cluster
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-wide, tall, dots_per_inch = 9.0, 2.8, 110
-ink, accent, soft = "#1b2733", "#0b7285", "#ffc9c9"
-page = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: {ink}; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}
-h1 {{ margin-bottom: .2rem; }} h2 {{ margin: 2rem 0 .2rem; font-size: 1.1rem; }}
-p {{ margin: .2rem 0; }} img {{ width: 100%; }} code {{ background: #f1f3f5; padding: .1rem .3rem; }}
-table {{ border-collapse: collapse; margin: 1rem 0; }} td {{ padding: .15rem 1.2rem .15rem 0; vertical-align: top; }}
-td:first-child {{ color: #5c6770; }} .held {{ color: #2b8a3e; }} .fault {{ color: #c92a2a; font-weight: 600; }}
-pre {{ background: #f8f9fa; padding: .6rem; overflow-x: auto; font-size: .8rem; }}
-</style></head><body>
-{body}
-</body></html>
-"""
+from netsim.page import Page, accent, ink, soft
+from netsim.sweep import Recorded, again, is_cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,18 +96,13 @@ plots = (
 )
 
 
-def _drawn(plot: Plot, figures: dict[str, Any]) -> bytes:
-    figure, axes = plt.subplots(figsize=(wide, tall), dpi=dots_per_inch, layout="constrained")
-    plot.draw(axes, figures)
-    if plot.timed:
-        for begin, end, _, _ in figures["faults"]:
+def _with_faults(plot: Plot, figures: dict[str, Any]) -> Callable[[Axes], None]:
+    def draw(axes: Axes) -> None:
+        plot.draw(axes, figures)
+        for begin, end, _, _ in figures["faults"] if plot.timed else ():
             axes.axvspan(begin / 1000, max(end, begin + 200) / 1000, color=soft, alpha=0.35, lw=0)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    plt.close(figure)
-    return buffer.getvalue()
+
+    return draw
 
 
 def _rows(run: Recorded) -> list[tuple[str, str]]:
@@ -152,38 +123,27 @@ def _rows(run: Recorded) -> list[tuple[str, str]]:
         ("an event reaches a node in", ms("delivery_ms")),
         ("a decision takes", ms("finality_ms")),
         ("copies of an event that a node gets", f"{figures['copies']}"),
+        ("hops that an event takes to a node", f"{figures.get('hops_mean')}"),
         ("bytes sent a node", f"{figures['bytes_per_node']:,}"),
         ("plan" if real else "trace", run.outcome.digest),
     ]
     return [row for row in rows if row[1] != "None"]
 
 
-def write(run: Recorded, page_file: Path) -> list[Path]:
+def write(run: Recorded, file: Path) -> list[Path]:
     """Write the page, a PNG of each plot and the numbers beside it; the files that were written."""
     figures, fault = run.outcome.figures, run.outcome.fault
-    command = again(run.scenario.name, run.outcome.seed) + " --cluster" * is_cluster(run.outcome)
-    written = [page_file]
-    body = [
-        f"<h1>{html.escape(run.scenario.name)}, seed {run.outcome.seed}</h1>",
-        f"<p>{html.escape(run.scenario.about)}</p>",
-        f'<p class="fault">{html.escape(fault)}</p>' if fault else '<p class="held">Everything held.</p>',
-        f"<p>Again: <code>{html.escape(command)}</code></p>",
-        "<table>",
-        *(f"<tr><td>{name}</td><td>{html.escape(said)}</td></tr>" for name, said in _rows(run)),
-        "</table>",
-    ]
+    page = Page(file, run.scenario.name)
+    page.say(f"{run.scenario.name}, seed {run.outcome.seed}", "h1")
+    page.say(run.scenario.about)
+    page.say(fault or "Everything held.", kind="fault" if fault else "held")
+    page.say("Again:")
+    page.say(again(run.scenario.name, run.outcome.seed) + " --cluster" * is_cluster(run.outcome), "code")
+    page.table(_rows(run))
     for plot in plots:
-        if not figures.get(plot.needs):
-            continue
-        image = _drawn(plot, figures)
-        file = page_file.with_name(f"{page_file.stem}-{plot.name}.png")
-        file.write_bytes(image)
-        written.append(file)
-        encoded = base64.b64encode(image).decode()
-        body.append(f'<h2>{plot.question}</h2><img alt="{plot.name}" src="data:image/png;base64,{encoded}">')
+        if figures.get(plot.needs):
+            page.plot(plot.name, plot.question, _with_faults(plot, figures))
     if run.outcome.last:
-        body.append(f"<h2>What led to it</h2><pre>{html.escape(chr(10).join(run.outcome.last))}</pre>")
-    page_file.write_text(page.format(title=html.escape(run.scenario.name), ink=ink, body="\n".join(body)))
-    numbers = page_file.with_suffix(".json")
-    numbers.write_bytes(msgspec.json.format(msgspec.json.encode(run)))
-    return [*written, numbers]
+        page.say("What led to it", "h2")
+        page.say("\n".join(run.outcome.last), "pre")
+    return page.write(run)

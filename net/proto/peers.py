@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from net.proto.address import address_chars_max, as_seen, is_same_host, split
 from net.proto.backoff import backoff_ms, backoff_ms_max, backoff_ms_max_lasting
@@ -300,9 +301,14 @@ class PeerBook:
 
     def _is_small(self) -> bool:
         """Whether so few nodes are known that all are linked. Who is here to read only does not count."""
-        known = {place.node_id for place in self._places.values()} | self._up.keys()
-        readers = {node_id for node_id, up in self._up.items() if not up.takes_part}
-        return len(known - readers - {None}) <= mesh_full
+        known: set[bytes] = set()
+        for node_id in chain((place.node_id for place in self._places.values()), self._up):
+            up = self._up.get(node_id) if node_id is not None else None
+            if node_id is not None and (up is None or up.takes_part):
+                known.add(node_id)
+                if len(known) > mesh_full:
+                    return False
+        return True
 
     def surplus(self) -> list[bytes]:
         """Nodes to let go, at random: above 8 links where not all are linked; no friend, nor two that we dialled."""

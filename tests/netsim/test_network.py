@@ -42,7 +42,8 @@ class Wired:
         self.timeline = Timeline()
         self.wires = Network(self.timeline, random.Random(7), LinkTerms(**terms))  # type: ignore[arg-type]
         self.one, self.other = Host(self.timeline, "one"), Host(self.timeline, "other")
-        self.wires.hosts = {"one": self.one, "other": self.other}
+        self.wires.joins(self.one)
+        self.wires.joins(self.other)
         self.wires.dial(self.one, self.other.address, None)
         self.run(1_000)
         self.began_ms = self.timeline.elapsed_ms
