@@ -31,8 +31,8 @@ askers_max = 1_024
 clock_off_again_ms = 60_000
 ask_again_ms = 60_000
 ask_soon_ms_max = 1_000
-rests_ms: Mapping[str, int] = {"surplus": rest_ms_max, "unwanted": rest_ms_max}
-"""How long who was let go for a reason leaves the other alone."""
+rests_ms: Mapping[str, int] = {"surplus": 30_000, "unwanted": rest_ms_max}
+"""How long who was let go for a reason leaves the other alone. One too many here may have nobody elsewhere."""
 
 
 class Memory(Struct, frozen=True):
@@ -142,6 +142,9 @@ class Meeting:
 
     def on_peers_get(self, peer: Peer, _said: m.PeersGet, now_ms: int) -> None:
         """Tell a peer where this node connected to itself: 32 addresses a minute."""
+        self._tell_places(peer, now_ms)
+
+    def _tell_places(self, peer: Peer, now_ms: int) -> None:
         assert peer.taken is not None
         addresses = self.book.share(peer.taken.node_id)
         if self._askers.take(peer.taken.node_id, max(1, len(addresses)), now_ms):
@@ -162,9 +165,11 @@ class Meeting:
         return self.book.dial(now_ms), None if self._announcer is None else self._announcer.due(now_ms)
 
     def _let_go(self, now_ms: int) -> None:
-        """Whom this node has too much of; and one whose clock is to be asked again, for only a HELLO tells it."""
+        """Whom this node has too much of, who hears where else to go; and one whose clock is to be asked again, for
+        only a HELLO tells it."""
         surplus = self.book.surplus()
         for peer in [peer for peer in self._hands.peers.values() if peer.taken and peer.taken.node_id in surplus]:
+            self._tell_places(peer, now_ms)
             self._hands.let_go(peer, "surplus")
         if self.clocks.off_ms and self._clock_again_ms <= now_ms:
             self._ask_a_clock(now_ms)

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from net.proto import machine
 from net.proto import values as v
 from net.proto.clocks import Clocks
 from net.proto.exchange import Exchange
+from net.proto.meeting import Meeting
+from net.proto.peers import rest_ms_max
 from netsim.disk import SimGuard
 from netsim.outline import answer_of, news_of
 from netsim.recovery import Return
@@ -124,3 +127,9 @@ def keep_certificates(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr("netsim.node.news_of", news)
     patch.setattr("netsim.node.answer_of", answer)
+
+
+def send_away_without_a_word(patch: pytest.MonkeyPatch) -> None:
+    """Whoever is one too many is let go before it hears of others, and stays away for long."""
+    patch.setattr(Meeting, "_tell_places", lambda *_args: None)
+    patch.setattr(machine, "rests_ms", {"surplus": rest_ms_max})
