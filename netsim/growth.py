@@ -60,7 +60,7 @@ plots: Sequence[tuple[str, str, str, Lines]] = (
     ),
     (
         "bytes",
-        "How much does a node send for an event?",
+        "How much does a node send in all, for each event?",
         "bytes",
         (("mean", lambda point: point.bytes),),
     ),

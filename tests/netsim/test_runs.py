@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from msgspec.structs import replace
 
 from netsim import scenario
 from netsim.main import cli
+from netsim.node import SimNode
 from netsim.scenario import Fault, Scenario
 from netsim.sweep import read_record, record, seeds_of
 from netsim.world import Outcome, World
+from sel.log import TaskRecord
 from tests.sizes import root
 from wattswarm.kernel.refusal import Refused
 
@@ -129,3 +132,19 @@ def test_hops_are_counted_along_the_way_that_an_event_took() -> None:
     assert World(two, 1).run().figures["hops"] == {"p50": 1, "p90": 1, "p99": 1, "max": 1}
     many = World(replace(two, nodes=24), 1).run().figures
     assert 1 < many["hops_mean"] <= many["hops"]["max"] < 24
+
+
+def test_what_leaves_a_task_as_it_is_makes_nobody_look_at_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: Counter[tuple[str, bytes]] = Counter()
+    real = SimNode.record
+
+    def record(self: SimNode, task: bytes) -> TaskRecord | None:
+        looks[self.name, task] += 1
+        return real(self, task)
+
+    monkeypatch.setattr(SimNode, "record", record)
+    outcome = World(Scenario("notes", "", nodes=3, seconds=6, load=scenario.Load(notes_per_s=5)), 1).run()
+    assert outcome.fault == ""
+    assert outcome.events > 60, "notes in three streams"
+    assert len(looks) == 9, "each node looked at each stream"
+    assert max(looks.values()) <= 2
