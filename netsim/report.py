@@ -33,6 +33,7 @@ def _convergence(axes: Axes, figures: dict[str, Any]) -> None:
     axes.plot(times, [least for _, least, _ in figures["convergence"]], color=ink, label="the node with least", ls="--")
     axes.set_ylabel("events")
     axes.set_xlabel("seconds")
+    axes.set_xlim(0, times[-1])
     axes.legend(frameon=False, loc="upper left")
 
 
@@ -65,6 +66,9 @@ def _timeline(axes: Axes, figures: dict[str, Any]) -> None:
     axes.set_yticks(range(len(kinds)), kinds)
     axes.set_xlabel("seconds")
     axes.set_ylim(-0.6, len(kinds) - 0.4)
+    axes.set_xlim(0, max(end for _, end, _, _ in figures["faults"]) / 1000)
+    if figures["convergence"]:
+        axes.set_xlim(0, figures["convergence"][-1][0] / 1000)
 
 
 def _costs(axes: Axes, figures: dict[str, Any]) -> None:
@@ -105,6 +109,11 @@ def _with_faults(plot: Plot, figures: dict[str, Any]) -> Callable[[Axes], None]:
     return draw
 
 
+def _copies(copies: float | None) -> str:
+    """Copies that gossip brought; fewer than one where it lost some."""
+    return f"{copies} by gossip, the rest by backfill" if copies is not None and copies < 1 else f"{copies}"
+
+
 def _rows(run: Recorded) -> list[tuple[str, str]]:
     figures: dict[str, Any] = run.outcome.figures
 
@@ -122,7 +131,7 @@ def _rows(run: Recorded) -> list[tuple[str, str]]:
         ("events", f"{run.outcome.events:,} on each node, {run.outcome.tasks} tasks{ended and f': {ended}'}"),
         ("an event reaches a node in", ms("delivery_ms")),
         ("a decision takes", ms("finality_ms")),
-        ("copies of an event that a node gets", f"{figures['copies']}"),
+        ("copies of an event that a node gets", _copies(figures["copies"])),
         ("hops that an event takes to a node", f"{figures.get('hops_mean')}"),
         ("bytes sent a node", f"{figures['bytes_per_node']:,}"),
         ("plan" if real else "trace", run.outcome.digest),
