@@ -28,11 +28,13 @@ dial_ms_max = 10_000
 class LinkTerms(Struct, frozen=True, forbid_unknown_fields=True):
     """What a path between two hosts is like. ``latency_ms``: least and most, one way; ``loss``: share of packets.
 
-    ``duplicates``, ``reorders``: shares of datagrams. ``bytes_per_ms``: of one direction of one connection; 0: no
-    bound.
+    ``spikes``: share of frames and datagrams that take ``spike_ms`` longer. ``duplicates``, ``reorders``: shares of
+    datagrams. ``bytes_per_ms``: of one direction of one connection; 0: no bound.
     """
 
     latency_ms: tuple[int, int] = (1, 3)
+    spikes: float = 0.0
+    spike_ms: tuple[int, int] = (200, 1_500)
     loss: float = 0.0
     duplicates: float = 0.0
     reorders: float = 0.0
@@ -236,7 +238,8 @@ class Network:
     # -- chance -----------------------------------------------------------------------------------------------------
 
     def _latency(self) -> int:
-        return drawn(self._draw, self.terms.latency_ms)
+        late_ms = drawn(self._draw, self.terms.spike_ms) if self._chance(self.terms.spikes) else 0
+        return late_ms + drawn(self._draw, self.terms.latency_ms)
 
     def _chance(self, share: float) -> bool:
         return share > 0 and self._draw.random() < share

@@ -61,6 +61,15 @@ def test_daemons_on_loopback_are_broken_and_healed_and_hold_the_same(tmp_path: P
     assert "never happens again" in str(refused.exception)
 
 
+for_daemons = ("calm-lan", "flapping-partitions", "lossy-wan", "mass-restart", "old-backups", "skewed-clocks", "soak")
+
+
+@pytest.mark.parametrize("name", for_daemons)
+def test_what_daemons_can_meet_they_may_be_made_to_meet(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    check_scenario(load(name))
+
+
 def left_by(process: int) -> list[str]:
     """What a run has left of its directory and in its process's name."""
     found = [str(path) for path in Path("/tmp").glob(f"wscluster-{process}-*")]

@@ -80,6 +80,20 @@ def test_frames_take_their_latency_and_keep_their_order() -> None:
     assert 55 < max(late) <= 60
 
 
+def test_some_frames_take_much_longer_and_hold_up_those_behind_them() -> None:
+    wired = Wired(latency_ms=(1, 1), spikes=0.05, spike_ms=(500, 500))
+    sent = []
+    for number in range(400):
+        sent.append(number.to_bytes(4, "big"))
+        wired.wires.send(wired.one, 1, m.EVENTS, sent[-1], False)
+        wired.run(1_000)
+    came = wired.other.frames()
+    assert [frame for _, frame in came] == sent
+    late = [at - wired.began_ms - 1_000 * number for number, (at, _) in enumerate(came)]
+    assert set(late) == {1, 501}
+    assert 5 < late.count(501) < 40
+
+
 def test_a_lost_packet_makes_a_frame_late_and_loses_none() -> None:
     wired = Wired(latency_ms=(1, 3), loss=0.2)
     sent = wired.send(300)
