@@ -51,6 +51,7 @@ def _twenty(seconds: float, notes_per_s: float) -> Scenario:
         "Twenty nodes that say small things.",
         nodes=20,
         finalizers=7,
+        signatures="once",
         seconds=seconds,
         load=Load(notes_per_s=notes_per_s),
     )

@@ -18,9 +18,9 @@ from net.proto.message import Wire
 from netsim.clock import drawn
 from netsim.releases import Release
 from sel.ingest import Taken
-from wattswarm.kernel import limits
+from wattswarm.kernel import identity, limits
 from wattswarm.kernel.certificate import Certificate, NotYetKnown
-from wattswarm.kernel.event import Event, checked
+from wattswarm.kernel.event import Event, parse, signature_context
 from wattswarm.kernel.membership import Network
 from wattswarm.kernel.refusal import Malformed
 from wattswarm.shared_log import fate_of, sorted_out
@@ -36,22 +36,28 @@ class DatabaseTerms(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Decoder:
-    """Bytes to checked events, once for all nodes of a run: decoding and verifying are the same everywhere."""
+    """Bytes to checked events. ``once``: for all nodes of a run together; what comes of it is the same everywhere."""
 
-    def __init__(self, network_id: bytes) -> None:
-        self._network_id = network_id
+    def __init__(self, network_id: bytes, *, once: bool) -> None:
+        self._network_id, self._once = network_id, once
         self._known: dict[str, dict[Wire, Event | None]] = {}
 
     def event(self, wire: Wire) -> Event | None:
         """The event of received bytes, as the running release reads it; None if its form or signature is bad."""
+        if not self._once:
+            return self._checked(wire)
         wire = (wire[0], wire[1])
         known = self._known.setdefault(limits.LOCAL_PROTOCOL_VERSION, {})
         if wire not in known:
-            try:
-                known[wire] = checked(*wire, self._network_id)
-            except Malformed:
-                known[wire] = None
+            known[wire] = self._checked(wire)
         return known[wire]
+
+    def _checked(self, wire: Wire) -> Event | None:
+        try:
+            event = parse(*wire, self._network_id)
+        except Malformed:
+            return None
+        return event if identity.holds(event.author, signature_context + event.id, event.signature) else None
 
 
 class Body(Protocol):

@@ -66,12 +66,14 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     ``finalizers``: how many members decide, 0 for all. ``late``: nodes that begin only when the load is over.
     ``spares``: nodes beside them that are no members at first; they read along, and may become members.
     ``size``: small scenarios are swept often, big ones seldom; huge ones, and those for a cluster, are run alone.
+    ``signatures``: whether each node checks those of the events that it gets, or one does for all nodes of the run.
     ``lasting``: nodes whose daemons no fault ends (of a cluster), so that their memory is seen over a whole run.
     """
 
     name: str
     about: str
     size: Literal["small", "big", "huge", "cluster"] = "small"
+    signatures: Literal["each", "once"] = "each"
     nodes: Annotated[int, Meta(ge=1, le=nodes_max)] = 4
     finalizers: Count = 0
     late: Count = 0

@@ -78,7 +78,7 @@ class World:
             self.timeline,
             self.wires,
             genesis,
-            Decoder(genesis.network_id),
+            Decoder(genesis.network_id, once=scenario.signatures == "once"),
             self,
             scenario.database,
             scenario.executor,

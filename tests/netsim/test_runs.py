@@ -77,6 +77,10 @@ def test_every_small_scenario_holds_and_the_hash_seed_of_python_changes_nothing(
     assert outcome.digest == elsewhere[name]
 
 
+def test_whoever_checks_signatures_the_run_is_the_same() -> None:
+    assert World(replace(short, signatures="once"), 3).run().digest == digest_of(3)
+
+
 def test_every_python_has_the_same_trace() -> None:
     assert digest_of(3) == "e5be95ec3009b1c191642b33f22b412a9e1e11c1e0c45cf0076590e7424f83f0", (
         "if what nodes do was changed on purpose, record the new digest here"
