@@ -61,21 +61,21 @@ def _finality(axes: Axes, figures: dict[str, Any]) -> None:
 
 def _timeline(axes: Axes, figures: dict[str, Any]) -> None:
     kinds = sorted({kind for _, _, kind, _ in figures["faults"]})
+    whole_ms = max([end for _, end, _, _ in figures["faults"]] + [at for at, _, _ in figures["convergence"][-1:]])
     for begin, end, kind, _ in figures["faults"]:
-        axes.barh(kinds.index(kind), max(0.2, (end - begin) / 1000), left=begin / 1000, height=0.5, color="#e03131")
+        width_ms = max(whole_ms / seen_parts, end - begin)
+        axes.barh(kinds.index(kind), width_ms / 1000, left=begin / 1000, height=0.5, color="#e03131")
     axes.set_yticks(range(len(kinds)), kinds)
     axes.set_xlabel("seconds")
     axes.set_ylim(-0.6, len(kinds) - 0.4)
-    axes.set_xlim(0, max(end for _, end, _, _ in figures["faults"]) / 1000)
-    if figures["convergence"]:
-        axes.set_xlim(0, figures["convergence"][-1][0] / 1000)
+    axes.set_xlim(0, whole_ms / 1000)
 
 
 def _costs(axes: Axes, figures: dict[str, Any]) -> None:
     spent = sorted(figures["bytes_each"].items())
     axes.bar(range(len(spent)), [count / 1024 for _, count in spent], color=accent)
     axes.set_ylabel("KiB sent")
-    axes.set_xlabel(f"{len(spent)} nodes, the liars among them")
+    axes.set_xlabel(f"{len(spent)} nodes, liars too if there are any")
     if len(spent) <= shown_names_max:
         axes.set_xticks(range(len(spent)), [name for name, _ in spent])
 
@@ -90,6 +90,8 @@ def _memory(axes: Axes, figures: dict[str, Any]) -> None:
 
 
 shown_names_max = 16
+seen_parts = 400
+"""Of the time axis: what is shorter than one of so many parts is drawn as long as that, to be seen."""
 plots = (
     Plot("convergence", "Do all nodes come to hold the same?", _convergence, "convergence", timed=True),
     Plot("faults", "What went wrong, and when?", _timeline, "faults"),
@@ -126,7 +128,7 @@ def _rows(run: Recorded) -> list[tuple[str, str]]:
     ended = ", ".join(f"{count} {how.lower()}" for how, count in sorted(figures.get("ended", {}).items()))
     rows = [
         ("nodes", f"{run.scenario.nodes}, liars: {dict(run.scenario.liars) or 'none'}"),
-        ("lines", f"{link.latency_ms[0]} to {link.latency_ms[1]} ms one way, {link.loss:.0%} of packets lost"),
+        ("lines", f"{link.latency_ms[0]} to {link.latency_ms[1]} ms one way, {link.loss:.1%} of packets lost"),
         ("time", f"{run.outcome.virtual_ms / 1000:,.0f} s of {time}"),
         ("events", f"{run.outcome.events:,} on each node, {run.outcome.tasks} tasks{ended and f': {ended}'}"),
         ("an event reaches a node in", ms("delivery_ms")),
