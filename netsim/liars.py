@@ -272,6 +272,7 @@ def _throw(node: SimNode, said: m.Message) -> None:
     for peer in list(node.machine.peers.values()):
         if peer.taken is not None:
             node.perform(v.Send(peer.link, m.EVENTS, frame.encode(said)))
+    node.around.wires.go()
 
 
 def _backdater(node: SimNode, lies: Lies, nodes: list[SimNode], draw: random.Random) -> None:

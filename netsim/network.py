@@ -78,6 +78,7 @@ class Network:
         self.hosts: dict[str, Host] = {}
         self._at: dict[str, Host] = {}
         self._ends: dict[tuple[str, int], End] = {}
+        self._unsent: dict[End, None] = {}
         self._cuts: Counter[tuple[str, str]] = Counter()
         self.frames = 0
         self.bytes: Counter[str] = Counter()
@@ -150,19 +151,26 @@ class Network:
         return "" if end is None or end.other is None else end.other.host.name
 
     def send(self, host: Host, link: int, lane: int, frame: bytes, dropping: bool) -> None:
-        """Put a frame into a lane of a connection, as ``net.io`` does."""
+        """Put a frame into a lane of a connection, as ``net.io`` does: it goes with the next ``go``."""
         end = self._ends.get((host.name, link))
         if end is None or end.ending:
             return
         if not end.lanes.put(lane, frame, dropping=dropping):
             end.ending = True
-        self._pump(end)
+        self._unsent[end] = None
 
     def close(self, host: Host, link: int) -> None:
         """End a connection when what waits is out."""
         end = self._ends.get((host.name, link))
         if end is not None:
             end.ending = True
+            self._unsent[end] = None
+
+    def go(self) -> None:
+        """All of what one input led to is said: it goes out, and of each connection by its lanes."""
+        while self._unsent:
+            end = next(iter(self._unsent))
+            del self._unsent[end]
             self._pump(end)
 
     def crash(self, host: Host) -> None:

@@ -213,6 +213,7 @@ class SimNode:
         for output in self.machine.handle(given, self.clock()):
             self.perform(output)
         self._hearing = heard
+        self.around.wires.go()
 
     def _bearer(self, given: v.Input) -> str:
         return self.around.wires.across(self, given.link) if isinstance(given, v.Received) else ""

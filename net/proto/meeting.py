@@ -144,11 +144,11 @@ class Meeting:
         """Tell a peer where this node connected to itself: 32 addresses a minute."""
         self._tell_places(peer, now_ms)
 
-    def _tell_places(self, peer: Peer, now_ms: int) -> None:
+    def _tell_places(self, peer: Peer, now_ms: int, lane: int = m.EVENTS) -> None:
         assert peer.taken is not None
         addresses = self.book.share(peer.taken.node_id)
         if self._askers.take(peer.taken.node_id, max(1, len(addresses)), now_ms):
-            self._hands.send(peer, m.Peers(addresses))
+            self._hands.send(peer, m.Peers(addresses), lane=lane)
 
     def on_peers(self, peer: Peer, said: m.Peers, now_ms: int) -> None:
         """A peer tells where it connected to."""
@@ -169,7 +169,7 @@ class Meeting:
         only a HELLO tells it."""
         surplus = self.book.surplus()
         for peer in [peer for peer in self._hands.peers.values() if peer.taken and peer.taken.node_id in surplus]:
-            self._tell_places(peer, now_ms)
+            self._tell_places(peer, now_ms, m.FINALITY)  # in the lane of the goodbye, which it must not overtake
             self._hands.let_go(peer, "surplus")
         if self.clocks.off_ms and self._clock_again_ms <= now_ms:
             self._ask_a_clock(now_ms)

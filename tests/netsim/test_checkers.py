@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 from msgspec import structs
@@ -84,7 +84,7 @@ def test_an_end_that_is_taken_back(world: World, node: SimNode) -> None:
     stream, row = next((stream, row) for stream, row in node.disk.store.stream_rows.items() if row.facts is not None)
     looks.wrote(node, Written(streams={stream: set()}))
     assert row.facts is not None
-    node.disk.store.stream_rows[stream] = replace(row, facts=structs.replace(row.facts, status="OPEN"))
+    node.disk.store.stream_rows[stream] = structs.replace(row, facts=structs.replace(row.facts, status="OPEN"))
     with pytest.raises(Violation, match="what was final is OPEN"):
         looks.wrote(node, Written(streams={stream: set()}))
 
@@ -154,7 +154,7 @@ def test_a_wire_version_that_is_not_the_newest_common_one(world: World, node: Si
     looks.looked(world.nodes)
     node.release = newer
     looks.looked(world.nodes)
-    node.release = replace(newer, wire=(1, 7))
+    node.release = dataclasses.replace(newer, wire=(1, 7))
     world.nodes[1].release = node.release
     with pytest.raises(Violation, match="n000 speaks version 1 to n001, both know 7"):
         looks.looked(world.nodes)

@@ -146,15 +146,15 @@ def test_members_go_and_others_come() -> None:
 # -- liars ---------------------------------------------------------------------------------------------------------
 
 
-def lied(kind: LiarKind, scenario: Scenario | None = None) -> World:
+def lied(kind: LiarKind, scenario: Scenario | None = None, seed: int = 1) -> World:
     load = Load(tasks_per_s=1.0, quorum=1, notes_per_s=1.0)
-    world = World(scenario or Scenario("lied", "", nodes=5, seconds=15, load=load, liars={kind: 1}), 1)
+    world = World(scenario or Scenario("lied", "", nodes=5, seconds=15, load=load, liars={kind: 1}), seed)
     assert world.run().fault == ""
     return world
 
 
 def test_a_twin_forks_its_chain_after_a_while() -> None:
-    world = lied("twin", load_scenario("equivocator"))
+    world = lied("twin", load_scenario("equivocator"), seed=2)
     one, other = (node for node in world.nodes if not node.honest)
     assert one.node_id == other.node_id
     store = world.honest[0].disk.store

@@ -55,6 +55,7 @@ class Wired:
         frames = [number.to_bytes(4, "big") + bytes(size - 4) for number in range(count)]
         for frame in frames:
             self.wires.send(self.one, 1, m.EVENTS, frame, False)
+        self.wires.go()
         return frames
 
     def shout(self, count: int) -> list[bytes]:
@@ -72,6 +73,7 @@ def test_frames_take_their_latency_and_keep_their_order() -> None:
     for number in range(200):
         sent.append(number.to_bytes(4, "big"))
         wired.wires.send(wired.one, 1, m.EVENTS, sent[-1], False)
+        wired.wires.go()
         wired.run(100)
     came = wired.other.frames()
     assert [frame for _, frame in came] == sent
@@ -80,12 +82,25 @@ def test_frames_take_their_latency_and_keep_their_order() -> None:
     assert 55 < max(late) <= 60
 
 
+def test_what_is_said_at_once_goes_by_lanes() -> None:
+    wired = Wired()
+    for lane, frame in ((m.BACKFILL, b"last"), (m.EVENTS, b"next"), (m.FINALITY, b"first")):
+        wired.wires.send(wired.one, 1, lane, frame, False)
+    wired.wires.close(wired.one, 1)
+    wired.run(100)
+    assert wired.other.frames() == [], "nothing goes before all is said"
+    wired.wires.go()
+    wired.run(100)
+    assert [frame for _, frame in wired.other.frames()] == [b"first", b"next", b"last"]
+
+
 def test_some_frames_take_much_longer_and_hold_up_those_behind_them() -> None:
     wired = Wired(latency_ms=(1, 1), spikes=0.05, spike_ms=(500, 500))
     sent = []
     for number in range(400):
         sent.append(number.to_bytes(4, "big"))
         wired.wires.send(wired.one, 1, m.EVENTS, sent[-1], False)
+        wired.wires.go()
         wired.run(1_000)
     came = wired.other.frames()
     assert [frame for _, frame in came] == sent
@@ -130,6 +145,7 @@ def test_a_cut_in_one_direction_holds_what_goes_there_alone() -> None:
     wired.wires.cut(["one"], ["other"])
     sent = wired.send(3)
     wired.wires.send(wired.other, 1, m.EVENTS, b"back", False)
+    wired.wires.go()
     wired.shout(2)
     assert (wired.other.frames(), wired.other.datagrams()) == ([], [])
     assert [frame for _, frame in wired.one.frames()] == [b"back"]
