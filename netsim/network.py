@@ -113,6 +113,8 @@ class Network:
                 self._gone(end.other, tell=True)
 
     def _is_cut(self, end: End) -> bool:
+        if not self._cuts:
+            return False
         assert end.other is not None
         return (end.host.name, end.other.host.name) in self._cuts
 
@@ -254,9 +256,9 @@ class Network:
 
     def _resent_ms(self) -> int:
         """How much later a frame comes because packets of it were lost."""
-        late_ms = 0
-        for times in range(resends_max):
-            if not self._chance(self.terms.loss):
+        late_ms, loss = 0, self.terms.loss
+        for times in range(resends_max if loss else 0):
+            if not self._chance(loss):
                 break
             late_ms += resend_ms << times
         return late_ms

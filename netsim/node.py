@@ -89,7 +89,7 @@ class SimNode:
         self._seed = seed
         self._links = 0
         self._life = 0
-        self._hearing = ""
+        self._hearing: v.Input | None = None
         self._stalled: list[Callable[[], object]] | None = None
         self.pilot: Pilot | None = None
         self.council: Council | None = None
@@ -209,13 +209,14 @@ class SimNode:
         if self._stalled is not None:
             self._stalled.append(partial(self.feed, given))
             return
-        heard, self._hearing = self._hearing, self._bearer(given)
+        heard, self._hearing = self._hearing, given
         for output in self.machine.handle(given, self.clock()):
             self.perform(output)
         self._hearing = heard
         self.around.wires.go()
 
-    def _bearer(self, given: v.Input) -> str:
+    def _bearer(self) -> str:
+        given = self._hearing
         return self.around.wires.across(self, given.link) if isinstance(given, v.Received) else ""
 
     def perform(self, output: v.Output) -> None:
@@ -227,7 +228,7 @@ class SimNode:
             case v.Close(link):
                 wires.close(self, link)
             case v.Ingest():
-                self.intake.came(output, self._hearing)
+                self.intake.came(output, self._bearer())
             case v.Ask(token, question):
                 answered = partial(self._answer, token, question)
                 self.later(drawn(self.draw, self.around.database.read_ms), answered)

@@ -114,16 +114,25 @@ class Machine:
         self._now_ms = now_ms
         self._stirred = not is_traffic(given)
         match given:
-            case Opened():
-                self._opened(given)
             case Received():
                 self._received(given)
+            case Ingested() | Answered():
+                self._asked.over(given, now_ms)
+            case Appended():
+                self.exchange.appended(given, now_ms)
+                self._rhythm.compare_soon(self._now_ms)
+                if any(certificate.ruling for certificate in given.certificates):
+                    self._look_who_is_a_member()
+            case Woke():
+                self._wake_ms = None
+            case Heard():
+                self.meeting.heard(given.host, given.data, now_ms)
+            case Opened():
+                self._opened(given)
             case Closed():
                 self._closed(given.link)
             case DialFailed():
                 self.meeting.book.failed(given.address, now_ms)
-            case Heard():
-                self.meeting.heard(given.host, given.data, now_ms)
             case Misframed(link, how):
                 self._misframed(link, how)
             case Intruded(host):
@@ -134,15 +143,6 @@ class Machine:
                 self.meeting.placed(given)
             case ClockSet(by_ms):
                 self.meeting.clocks.shift(by_ms)
-            case Appended():
-                self.exchange.appended(given, now_ms)
-                self._rhythm.compare_soon(self._now_ms)
-                if any(certificate.ruling for certificate in given.certificates):
-                    self._look_who_is_a_member()
-            case Ingested() | Answered():
-                self._asked.over(given, now_ms)
-            case Woke():
-                self._wake_ms = None
         self._due()
         out, self._out = self._out, []
         return out
