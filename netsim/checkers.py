@@ -85,6 +85,7 @@ class Checkers:
         self._proofs: dict[tuple[bytes, int], bytes] = {}
         self._decided: dict[tuple[str, bytes], bytes] = {}
         self._lost_from: dict[bytes, int] = {}
+        self._coming_back: dict[bytes, int] = {}
 
     # -- with every transaction -------------------------------------------------------------------------------------
 
@@ -142,15 +143,30 @@ class Checkers:
         elif place in self._decided:
             raise Violation(f"what was final is {row.facts.status}: {stream.hex()[:8]} on {node.name}")
 
+    def put_back(self, node: SimNode, nodes: list[SimNode]) -> None:
+        """A node's disk was put back. What it says no more, too few may have heard, or they were put back as well."""
+        self._coming_back[node.node_id] = limits.counter_max
+        for author in self._coming_back:
+            self._note_heard(author, nodes)
+
     def recovered(self, node: SimNode, nodes: list[SimNode]) -> int:
-        """A node goes on after it was put back, and where. What too few held then for it to hear, it may say again."""
-        current, me = node.network.current, node.node_id
-        seq = _end_of(node, me)
-        others = {one.node_id for one in nodes if one is not node and _end_of(one, me) > seq}
-        unasked = len(others_of(current, me)) - enough(current, me)
-        if len(others & others_of(current, me)) <= unasked:
+        """A node goes on after it was put back, and where. What too few held for it to hear, it may say again."""
+        me, seq = node.node_id, _end_of(node, node.node_id)
+        self._note_heard(me, nodes)
+        heard = self._coming_back.pop(me)
+        if heard <= seq:
             self._lost_from[me] = min(seq + 1, self._lost_from.get(me, seq + 1))
         return seq
+
+    def _note_heard(self, author: bytes, nodes: list[SimNode]) -> None:
+        """How far so many members hold a chain that, whoever is asked, one of them is; the least there was at any time
+        since its host was put back, for whoever was asked then said so."""
+        current = next(one for one in nodes if one.node_id == author).network.current
+        others = others_of(current, author)
+        ends = sorted((_end_of(one, author) for one in nodes if one.node_id in others), reverse=True)
+        unasked = len(others) - enough(current, author)
+        heard = ends[unasked] if unasked < len(ends) else -1
+        self._coming_back[author] = min(heard, self._coming_back[author])
 
     # -- now and then -----------------------------------------------------------------------------------------------
 

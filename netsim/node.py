@@ -48,6 +48,7 @@ class Watcher(Protocol):
     """Who looks on."""
 
     def wrote(self, node: SimNode, written: Written) -> None: ...
+    def put_back(self, node: SimNode) -> None: ...
     def recovered(self, node: SimNode) -> None: ...
     def tell(self, who: str, what: str, detail: str) -> None: ...
 
@@ -141,6 +142,7 @@ class SimNode:
         self.disk = disk
         self.disks += 1
         self.disk.guard.foreign = True
+        self.around.watcher.put_back(self)
 
     def upgrade(self, release: Release) -> None:
         """Another release of the program is on this host from its next start on; it folds the log again."""

@@ -17,7 +17,7 @@ from sel.store import Txn
 from wattswarm.kernel import chain, hlc
 from wattswarm.kernel.limits import clock_skew_tolerance_ms
 from wattswarm.kernel.membership import Network
-from wattswarm.recovery import enough, first_word_s_max, others_of, word_s_max
+from wattswarm.recovery import Quiet, enough, first_word_s_max, others_of, quiet_s, word_s_max
 
 look_ms = 200
 
@@ -43,6 +43,7 @@ class Return:
         self._began_ms = timeline.now_ms
         self._heard = False
         self._asked: set[bytes] = set()
+        self._quiet = Quiet()
 
     def waits(self) -> bool:
         """Whether a member's word on this node's chain is still waited for. Recovers the chain when that can be."""
@@ -82,7 +83,8 @@ class Return:
         head = self._head()
         self._asked |= {node_id for node_id, seq in self._words().items() if seq <= head.seq}
         others = others_of(current, body.node_id)
-        if len(self._asked & others) < enough(current, body.node_id):
+        few = len(self._asked & others) < enough(current, body.node_id)
+        if self._quiet.lasts(head.seq, self._timeline.now_ms, disturbed=few) < quiet_s * 1000:
             return
         latest_ms = max(body.clock(), hlc.wall_ms(body.disk.store.head.max_hlc))
         unasked = others - self._asked

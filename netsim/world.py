@@ -117,9 +117,14 @@ class World:
         if node.honest:
             self.checkers.wrote(node, written)
 
+    def put_back(self, node: SimNode) -> None:
+        """A node has another disk now, of which nobody knows how old it is."""
+        if node.honest:
+            self.checkers.put_back(node, self.honest)
+
     def recovered(self, node: SimNode) -> None:
         """A node goes on with its chain after it was put back."""
-        seq = self.checkers.recovered(node, self.honest)
+        seq = self.checkers.recovered(node, self.honest) if node.honest else -1
         self.tell(node.name, "recovered", f"at {seq}")
 
     def tell(self, who: str, what: str, detail: str) -> None:

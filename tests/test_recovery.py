@@ -26,6 +26,7 @@ from wattswarm.recovery import (
     enough,
     first_word_s_max,
     make_writer,
+    quiet_s,
     told_fence,
     until_may_author,
     word_s_max,
@@ -180,6 +181,12 @@ def said(world: World, **held: int | None) -> list[dict[str, object]]:
     return [{"node_id": world.node(name).hex(), "own_seq": seq} for name, seq in held.items()]
 
 
+def one_after_the_other(*looks: list[dict[str, object]]) -> Callable[[], list[dict[str, object]]]:
+    """What is seen at each look; the last of it from then on."""
+    left = list(looks)
+    return lambda: left.pop(0) if len(left) > 1 else left[0]
+
+
 async def test_members_are_asked_until_enough_hold_no_more_of_the_chain(tmp_path: Path, autojump_clock: object) -> None:
     world, theirs = World.of(4), MemoryStore()
     begin(tmp_path)
@@ -188,18 +195,12 @@ async def test_members_are_asked_until_enough_hold_no_more_of_the_chain(tmp_path
             await create(log, world, label)
     copied(tmp_path)
     told: list[str] = []
-    looks = iter(
-        [
-            said(world, ben=None, eli=0),  # not said yet; a stranger
-            said(world, ben=2, cy=7),  # cy claims what there is not
-            said(world, ben=2, dee=2),
-        ]
+    peers = one_after_the_other(
+        said(world, ben=None, eli=0),  # not said yet; a stranger
+        said(world, ben=2, cy=7),  # cy claims what there is not
+        said(world, ben=2, dee=2),
     )
     async with host(world, MemoryStore(), tmp_path) as (log, guard):
-
-        def peers() -> list[dict[str, object]]:
-            return next(looks)
-
         async with trio.open_nursery() as nursery:
             nursery.start_soon(log.ingest, theirs.events)
             asked = await ask_members(log, guard, peers, None, told.append)
@@ -211,6 +212,29 @@ async def test_members_are_asked_until_enough_hold_no_more_of_the_chain(tmp_path
         assert [event.author_seq for event in log.store.events] == [0, 1, 2, 3]  # type: ignore[attr-defined]
 
 
+async def test_what_comes_a_moment_after_enough_have_answered_is_waited_for(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    """Where a cut heals, members learn of this node's events as they answer."""
+    world, theirs = World.of(4), MemoryStore()
+    begin(tmp_path)
+    async with host(world, theirs, tmp_path) as (log, _):
+        for label in "abc":
+            await create(log, world, label)
+    copied(tmp_path)
+    began = trio.current_time()
+    async with host(world, MemoryStore(), tmp_path) as (log, guard), trio.open_nursery() as nursery:
+
+        async def later() -> None:
+            await trio.sleep(quiet_s / 2)
+            await log.ingest(theirs.events)
+
+        nursery.start_soon(later)
+        await ask_members(log, guard, lambda: said(world, ben=-1, cy=-1), None, lambda _: None)
+        assert (await diagnose(log, guard)).seq == 2
+    assert quiet_s * 1.5 <= trio.current_time() - began < quiet_s * 2
+
+
 async def test_what_the_guard_knows_and_nobody_gave_is_asked_of_all(tmp_path: Path, autojump_clock: object) -> None:
     world = World.of(4)
     begin(tmp_path)
@@ -218,9 +242,9 @@ async def test_what_the_guard_knows_and_nobody_gave_is_asked_of_all(tmp_path: Pa
         for label in "ab":
             await create(log, world, label)
     told: list[str] = []
-    looks = iter([said(world, ben=-1, cy=-1), said(world, ben=-1, cy=-1, dee=-1)])
+    peers = one_after_the_other(said(world, ben=-1, cy=-1), said(world, ben=-1, cy=-1, dee=-1))
     async with host(world, MemoryStore(), tmp_path) as (log, guard):
-        asked = await ask_members(log, guard, lambda: next(looks), None, told.append)
+        asked = await ask_members(log, guard, peers, None, told.append)
         assert len(asked) == 3
         assert "its guard knows of event 1" in told[0]
         with pytest.raises(Refused, match="connect a member"):

@@ -36,6 +36,9 @@ first_word_s_max = 10.0
 """How long a daemon to which no member is connected waits before it authors all the same."""
 word_s_max = 60.0
 """How long it waits for events of its own that a member says there are."""
+quiet_s = 2.0
+"""How long nothing more of its chain has to come before a node believes that it is whole: where connections come back,
+they do so everywhere, and who was asked may just be learning of more."""
 told_s = 1.0
 """A wait that is shorter is not worth telling: connections come to be."""
 
@@ -103,15 +106,31 @@ def words(peers: Sequence[dict[str, Any]], membership: Membership) -> dict[bytes
     return {node_id: held for node_id, held in told.items() if held is not None and node_id in membership.members}
 
 
+class Quiet:
+    """Since when a chain has been as it is."""
+
+    def __init__(self) -> None:
+        self._seq: int | None = None
+        self._since = 0.0
+
+    def lasts(self, seq: int, now: float, *, disturbed: bool) -> float:
+        """How long the chain has ended at ``seq`` by ``now``, undisturbed, in the unit of ``now``."""
+        if disturbed or seq != self._seq:
+            self._seq, self._since = seq, now
+        return now - self._since
+
+
 async def ask_members(
     log: Log, guard: AuthorGuard, peers: Peers, most: int | None, tell: Callable[[str], None]
 ) -> frozenset[bytes]:
     """Wait until ``most`` other members (None: enough) hold no more of this node's chain than is here; who they are.
 
-    Where the guard knows of events that nobody gave yet, all are asked. ``tell`` hears what is waited for.
+    For 2 s nothing more may have come: what a member has besides comes by ordinary sync. Where the guard knows of
+    events that nobody gave yet, all are asked. ``tell`` hears what is waited for.
     """
     asked: frozenset[bytes] = frozenset()
     said = ""
+    quiet = Quiet()
     while True:
         await log.refresh()
         current, me = log.network.current, log.keys.node_id
@@ -120,8 +139,9 @@ async def ask_members(
         asked = (asked | {node_id for node_id, held in told.items() if held <= found.seq}) & others
         wanted = len(others) if found.lacks else enough(current, me)
         wanted = wanted if most is None else min(most, len(others))
+        waited_s = quiet.lasts(found.seq, trio.current_time(), disturbed=len(asked) < wanted)
         whole = not found.needed and max(told.values(), default=-1) <= found.seq
-        if len(asked) >= wanted or whole:
+        if waited_s >= quiet_s or whole:
             return asked
         knows = f", its guard knows of event {found.slot.end[0]}" if found.lacks and found.slot else ""
         now = (

@@ -170,12 +170,27 @@ def test_who_was_put_back_may_say_again_what_too_few_heard(world: World, node: S
         looks = checkers(world)
         looks._places[me, chain[-1].author_seq] = other.id
         with shortened(world.nodes[:1] + world.nodes[1 + holders :], me, 1):
+            looks.put_back(node, world.nodes)
             assert looks.recovered(node, world.nodes) == chain[-2].author_seq
         if excused:
             looks.wrote(node, Written(events=[chain[-1]]))
         else:
             with pytest.raises(Violation, match="an honest node forked"):
                 looks.wrote(node, Written(events=[chain[-1]]))
+
+
+def test_what_too_few_held_while_it_was_asked_for_counts_though_more_hold_it_later(world: World, node: SimNode) -> None:
+    me = node.node_id
+    chain = [one for one in node.disk.store.events if one.author == me]
+    other = next(one for one in node.disk.store.events if one.author != me)
+    looks = checkers(world)
+    looks._places[me, chain[-1].author_seq] = other.id
+    looks.put_back(node, world.nodes)
+    with shortened(world.nodes[:3], me, 1):
+        looks.put_back(world.nodes[2], world.nodes)
+    with shortened(world.nodes[:1], me, 1):
+        looks.recovered(node, world.nodes)
+    looks.wrote(node, Written(events=[chain[-1]]))
 
 
 @contextmanager
