@@ -201,6 +201,7 @@ async def _ask_members(node: Node, count: int | None, wait_s: float | None) -> f
                 return await ask_members(node.log, node.guard, neighbours.peers, count, output.note)
     raise Refused(
         "too_few_members",
-        f"too few members answered within {wait_s:g} s: connect this node (`wattswarm node up --bootstrap HOST:PORT`), "
-        "or name a smaller number with --peers, at the risk of a fork",
+        f"within {wait_s:g} s too few members answered, or more of the chain kept coming: connect this node "
+        "(`wattswarm node up --bootstrap HOST:PORT`), wait longer, or name a smaller number with --peers, at the risk "
+        "of a fork",
     )

@@ -84,7 +84,8 @@ class Checkers:
         self._votes: dict[tuple[bytes, bytes, int], bytes] = {}
         self._proofs: dict[tuple[bytes, int], bytes] = {}
         self._decided: dict[tuple[str, bytes], bytes] = {}
-        self._lost_from: dict[bytes, int] = {}
+        self._ends: dict[bytes, int] = {}
+        self._lost: dict[bytes, tuple[int, int]] = {}
         self._coming_back: dict[bytes, int] = {}
 
     # -- with every transaction -------------------------------------------------------------------------------------
@@ -116,7 +117,9 @@ class Checkers:
     def _one_chain(self, event: Event) -> None:
         if event.author in self.honest:
             known = self._places.setdefault((event.author, event.author_seq), event.id)
-            lost = event.author_seq >= self._lost_from.get(event.author, event.author_seq + 1)
+            self._ends[event.author] = max(event.author_seq, self._ends.get(event.author, -1))
+            first, last = self._lost.get(event.author, (0, -1))
+            lost = first <= event.author_seq <= last
             _must(lost or known == event.id, f"an honest node forked: {event.author.hex()[:8]} at {event.author_seq}")
 
     def _one_vote(self, event: Event) -> None:
@@ -144,7 +147,10 @@ class Checkers:
             raise Violation(f"what was final is {row.facts.status}: {stream.hex()[:8]} on {node.name}")
 
     def put_back(self, node: SimNode, nodes: list[SimNode]) -> None:
-        """A node's disk was put back. What it says no more, too few may have heard, or they were put back as well."""
+        """A node's disk was put back, or its process begins on such a disk.
+
+        What it says no more, too few may have heard, or they were put back as well.
+        """
         self._coming_back[node.node_id] = limits.counter_max
         for author in self._coming_back:
             self._note_heard(author, nodes)
@@ -154,8 +160,10 @@ class Checkers:
         me, seq = node.node_id, _end_of(node, node.node_id)
         self._note_heard(me, nodes)
         heard = self._coming_back.pop(me)
-        if heard <= seq:
-            self._lost_from[me] = min(seq + 1, self._lost_from.get(me, seq + 1))
+        end = self._ends.get(me, -1)
+        if heard <= seq < end:
+            first, last = self._lost.get(me, (seq + 1, end))
+            self._lost[me] = min(first, seq + 1), max(last, end)
         return seq
 
     def _note_heard(self, author: bytes, nodes: list[SimNode]) -> None:

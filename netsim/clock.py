@@ -9,9 +9,23 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from heapq import heappop, heappush
+from typing import Annotated
+
+from msgspec import Meta
 
 start_ms = 1_790_000_000_000
 """When every run begins: a fixed moment, so that no run depends on the day it is made."""
+
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Ms = Annotated[int, Meta(ge=0)]
+
+
+def check_spans(*spans: tuple[int, int]) -> None:
+    """Raise ``ValueError`` for a span whose least is more than its most."""
+    for least, most in spans:
+        if least > most:
+            raise ValueError(f"[{least}, {most}] is no span: the least comes first")
 
 
 def drawn(draw: random.Random, span: tuple[int, int]) -> int:

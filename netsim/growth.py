@@ -37,7 +37,7 @@ def _point(run: Recorded) -> Point:
         not run.outcome.fault,
         figures["nodes"],
         figures["events"],
-        (figures["hops_mean"] or 0, figures["hops"].get("p99", 0)),
+        (figures.get("hops_mean") or 0, figures.get("hops", {}).get("p99", 0)),
         figures["copies"] or 0,
         round(figures["bytes_per_node"] / max(1, figures["events"])),
         (figures["delivery_ms"].get("p50", 0), figures["delivery_ms"].get("p99", 0)),

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from net.proto import values as v
 from net.proto.message import Wire
-from netsim.clock import drawn
+from netsim.clock import Ms, check_spans, drawn
 from netsim.releases import Release
 from sel.ingest import Taken
 from wattswarm.kernel import identity, limits
@@ -31,8 +31,11 @@ intake_events_max = 1_024
 class DatabaseTerms(Struct, frozen=True, forbid_unknown_fields=True):
     """What a node's database is like. ``commit_ms``, ``read_ms``: least and most that one takes."""
 
-    commit_ms: tuple[int, int] = (1, 4)
-    read_ms: tuple[int, int] = (0, 1)
+    commit_ms: tuple[Ms, Ms] = (1, 4)
+    read_ms: tuple[Ms, Ms] = (0, 1)
+
+    def __post_init__(self) -> None:
+        check_spans(self.commit_ms, self.read_ms)
 
 
 class Decoder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from netsim.clock import Timeline
@@ -82,12 +83,12 @@ class Measures:
             "delivery_ms": quantiles(self.delays),
             "finality_ms": quantiles(self.finality),
             "hops": quantiles(list(self._hops.elements())),
-            "hops_mean": round(sum(self._hops.elements()) / self._hops.total(), 2) if self._hops.total() else None,
+            "hops_mean": round(fmean(self._hops.elements()), 2) if self._hops.total() else None,
             "copies": round(received / others, 3) if others else None,
             "frames": wires.frames,
             "bytes": sum(wires.bytes.values()),
             "bytes_each": {name: wires.bytes[name] for name in sorted(wires.hosts)},
-            "bytes_per_node": sum(wires.bytes.values()) // max(1, len(nodes)),
+            "bytes_per_node": sum(wires.bytes[node.name] for node in nodes) // max(1, len(nodes)),
             "convergence": self.spread,
             "delays_ms": histogram(self.delays),
             "finality_all_ms": self.finality,

@@ -11,13 +11,13 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from net.proto import values as v
 from net.proto.lanes import Lanes
-from netsim.clock import Timeline, drawn
+from netsim.clock import Ms, Share, Timeline, check_spans, drawn
 
 resend_ms = 200
 """TCP's smallest time-out; it doubles with every packet that is lost in a row (RFC 6298)."""
@@ -32,13 +32,16 @@ class LinkTerms(Struct, frozen=True, forbid_unknown_fields=True):
     datagrams. ``bytes_per_ms``: of one direction of one connection; 0: no bound.
     """
 
-    latency_ms: tuple[int, int] = (1, 3)
-    spikes: float = 0.0
-    spike_ms: tuple[int, int] = (200, 1_500)
-    loss: float = 0.0
-    duplicates: float = 0.0
-    reorders: float = 0.0
-    bytes_per_ms: int = 0
+    latency_ms: tuple[Ms, Ms] = (1, 3)
+    spikes: Share = 0.0
+    spike_ms: tuple[Ms, Ms] = (200, 1_500)
+    loss: Share = 0.0
+    duplicates: Share = 0.0
+    reorders: Share = 0.0
+    bytes_per_ms: Annotated[int, Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        check_spans(self.latency_ms, self.spike_ms)
 
 
 class Host(Protocol):

@@ -104,6 +104,8 @@ class SimNode:
         self.release.runs()
         self.boots += 1
         self._life += 1
+        if self.disk.guard.foreign:
+            self.around.watcher.put_back(self)
         self.up, self._stalled = True, None
         self.knowledge = Knowledge(Network.of(self.around.genesis))
         at_once(self.disk.store.read(self.knowledge.refresh))

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from netsim.clock import Timeline, drawn
+from netsim.clock import Ms, Share, Timeline, check_spans, drawn
 from sel.authoring import ClockBehind
 from sel.log import TaskRecord
 from sel.memory import at_once
@@ -41,8 +41,11 @@ served = ("swarm",)
 class ExecutorTerms(Struct, frozen=True, forbid_unknown_fields=True):
     """What executors are like. ``latency_ms``: least and most of a call; ``fails``: share of calls that fail."""
 
-    latency_ms: tuple[int, int] = (5, 50)
-    fails: float = 0.0
+    latency_ms: tuple[Ms, Ms] = (5, 50)
+    fails: Share = 0.0
+
+    def __post_init__(self) -> None:
+        check_spans(self.latency_ms)
 
 
 class _Echo:
@@ -91,11 +94,11 @@ class Body(Protocol):
 class _Task:
     """A task that is attended to. ``turn``: the number of the turn that is next; older ones are void.
 
-    ``rested_on``: all that the plan reads of the log, as it was when there was nothing more to do.
+    ``seen``: what the plan reads of the log and of the clock, as it was when the task was looked at.
     """
 
     part: Part
-    rested_on: tuple[bytes | None, int] | None = None
+    seen: tuple[bytes | None, int, int] | None = None
     turn: int = 0
     due_ms: int | None = None
     failures: int = 0
@@ -128,14 +131,15 @@ class Pilot:
             if not self._body.is_open(task):
                 return
             attended = self._tasks[task] = _Task(Part(task, self._body.keys, self._body.clock))
-        if attended.part.view is not None and attended.rested_on == self._read(task):
+        if attended.part.view is not None and attended.seen == self._read(task):
             return
         attended.part.view = None
         if not attended.failures:
             self._turn_at(attended, self._timeline.now_ms + turn_after_ms)
 
-    def _read(self, task: bytes) -> tuple[bytes | None, int]:
-        return self._body.digest(task), self._body.network.current.number
+    def _read(self, task: bytes) -> tuple[bytes | None, int, int]:
+        body = self._body
+        return body.digest(task), body.network.current.number, body.clock() - self._timeline.now_ms
 
     def _turn_at(self, attended: _Task, at_ms: int) -> None:
         """Have the next turn then, or when it is due already if that is sooner."""
@@ -175,7 +179,7 @@ class Pilot:
             terms = Terms(body.keys, body.network.current.number, frozenset(), once=False, unable=unable)
             step = plan(view, attended.part.memory, terms, body.clock())
             if step.drafts:
-                self._author(attended.part, view, step.drafts)
+                self._author(attended, view, step.drafts)
             elif step.acts:
                 for act in step.acts:
                     self._begin(attended, view, act)
@@ -185,7 +189,6 @@ class Pilot:
     def _rest(self, attended: _Task, step: Plan) -> None:
         if step.over and attended.part.memory.idle:
             return self._forget(attended)
-        attended.rested_on = self._read(attended.part.task)
         if step.waits:
             wait_ms = min(wait.until_ms for wait in step.waits) - self._body.clock()
             self._turn_at(attended, self._timeline.now_ms + max(1, wait_ms))
@@ -204,9 +207,11 @@ class Pilot:
             return None
         if self._body.keys.node_id not in record.folded.pins.membership.members:
             return None
+        attended.seen = self._read(part.task)
         return part.looks(record, self._hands(failing=False))
 
-    def _author(self, part: Part, view: View, drafts: Sequence[Draft]) -> None:
+    def _author(self, attended: _Task, view: View, drafts: Sequence[Draft]) -> None:
+        part = attended.part
         outcomes = len(part.memory.said)
         try:
             events = self._body.author(drafts)
@@ -216,6 +221,7 @@ class Pilot:
             part.refused(view, refusal)
         else:
             part.authored(view, events, outcomes)
+            attended.seen = self._read(part.task)
 
     # -- the executor -----------------------------------------------------------------------------------------------
 

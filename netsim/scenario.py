@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from netsim.clock import Share
 from netsim.intake import DatabaseTerms
 from netsim.network import LinkTerms
 from netsim.pilot import ExecutorTerms
@@ -19,7 +20,6 @@ from wattswarm.kernel.refusal import Problem, Refused
 
 folder = Path(__file__).parent / "scenarios"
 nodes_max = 1_000
-Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0, le=100_000)]
 Seconds = Annotated[float, Meta(ge=0, le=10_000_000)]
 LiarKind = Literal["twin", "double_voter", "withholder", "braggart", "spammer", "backdater", "stranger"]

@@ -37,6 +37,7 @@ class Trace:
         self._out = out
         self._last: deque[Line] = deque(maxlen=lines_kept_max)
         self._turns: deque[Line] = deque(maxlen=turns_kept_max)
+        self._keys: dict[str, str] = {}
         self.lines = 0
 
     def line(self, at_ms: int, who: str, what: str, detail: str) -> None:
@@ -48,6 +49,8 @@ class Trace:
         self._last.append(line)
         if what.startswith(turns):
             self._turns.append(line)
+        if what == "start":
+            self._keys[detail.rpartition(" ")[2]] = who
         if self._out is not None:
             print(said, file=self._out)
 
@@ -63,8 +66,8 @@ class Trace:
         is told. If nobody is named, or nothing is known of them, it is the last lines of all.
         """
         names = set(_names.findall(fault))
-        names |= {turn.who for turn in self._turns if turn.what == "start" and names.intersection(turn.detail.split())}
-        concerned = [line for line in self._last if _concerns(line, names)] or list(self._last)
+        names |= {self._keys[name] for name in names if name in self._keys}
+        concerned = [line for line in self._last if line.what != "end" and _concerns(line, names)] or list(self._last)
         stored = {line.who: line for line in concerned if line.what == "wrote"}
         doings = [line for line in concerned if line.what != "wrote"][-doings_told_max:]
         told = {*_lately(self._turns, names), *doings, *sorted(stored.values())[-doings_told_max:], self._last[-1]}

@@ -139,14 +139,16 @@ async def ask_members(
         asked = (asked | {node_id for node_id, held in told.items() if held <= found.seq}) & others
         wanted = len(others) if found.lacks else enough(current, me)
         wanted = wanted if most is None else min(most, len(others))
-        waited_s = quiet.lasts(found.seq, trio.current_time(), disturbed=len(asked) < wanted)
+        few = len(asked) < wanted
+        waited_s = quiet.lasts(found.seq, trio.current_time(), disturbed=few)
         whole = not found.needed and max(told.values(), default=-1) <= found.seq
-        if waited_s >= quiet_s or whole:
+        if waited_s >= quiet_s or whole or not wanted:
             return asked
         knows = f", its guard knows of event {found.slot.end[0]}" if found.lacks and found.slot else ""
+        awaited = f"{wanted}" if few else f"{quiet_s:g} s without more"
         now = (
-            f"{len(asked)} of {len(others)} other members asked, waiting for {wanted}; this node's chain is here up to "
-            f"event {found.seq}{knows}"
+            f"{len(asked)} of {len(others)} other members asked, waiting for {awaited}; this node's chain is here up "
+            f"to event {found.seq}{knows}"
         )
         if now != said:
             tell(now)

@@ -147,8 +147,11 @@ class Meeting:
     def _tell_places(self, peer: Peer, now_ms: int, lane: int = m.EVENTS) -> None:
         assert peer.taken is not None
         addresses = self.book.share(peer.taken.node_id)
-        if self._askers.take(peer.taken.node_id, max(1, len(addresses)), now_ms):
-            self._hands.send(peer, m.Peers(addresses), lane=lane)
+        while not self._askers.take(peer.taken.node_id, max(1, len(addresses)), now_ms):
+            if len(addresses) <= 1:
+                return
+            addresses = addresses[: len(addresses) // 2]
+        self._hands.send(peer, m.Peers(addresses), lane=lane)
 
     def on_peers(self, peer: Peer, said: m.Peers, now_ms: int) -> None:
         """A peer tells where it connected to."""
@@ -169,7 +172,7 @@ class Meeting:
         only a HELLO tells it."""
         surplus = self.book.surplus()
         for peer in [peer for peer in self._hands.peers.values() if peer.taken and peer.taken.node_id in surplus]:
-            self._tell_places(peer, now_ms, m.FINALITY)  # in the lane of the goodbye, which it must not overtake
+            self._tell_places(peer, now_ms, m.FINALITY)  # the goodbye's lane: it must not be overtaken
             self._hands.let_go(peer, "surplus")
         if self.clocks.off_ms and self._clock_again_ms <= now_ms:
             self._ask_a_clock(now_ms)

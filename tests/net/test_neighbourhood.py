@@ -6,12 +6,12 @@ import random
 
 import pytest
 
+from net.proto import frame, peers
 from net.proto import message as m
-from net.proto import peers
 from net.proto import values as v
 from net.proto.clocks import Clocks
 from net.proto.conduct import host_faults_max
-from net.proto.meeting import ask_again_ms, ask_soon_ms_max
+from net.proto.meeting import ask_again_ms, ask_soon_ms_max, rests_ms
 from tests.cast import everything
 from tests.net.swarm import Node, Swarm
 from tests.net.test_hostile import Enemy, enemy_link, met
@@ -35,8 +35,9 @@ def test_who_is_let_go_because_there_are_too_many_rests_before_it_dials_again(mo
     assert len(hub.machine.peers) == 4
     (gone,) = [other for other in others if not other.machine.peers]
     book = gone.machine.meeting.book
-    assert book.dial(swarm.now_ms + peers.rest_ms_max - 300) == []
-    assert [target.address for target in book.dial(swarm.now_ms + peers.rest_ms_max)] == ["10.0.0.1:7"]
+    rest_ms = rests_ms["surplus"]
+    assert book.dial(swarm.now_ms + rest_ms - 300) == []
+    assert [target.address for target in book.dial(swarm.now_ms + rest_ms)] == ["10.0.0.1:7"]
 
 
 def test_what_the_operator_removes_is_let_go_and_not_dialled_until_it_is_added_again() -> None:
@@ -276,3 +277,27 @@ def test_a_comparison_that_is_said_again_and_again_costs() -> None:
     for _ in range(11):
         enemy.say(m.NegMsg(2, b"\x61\x00\x00\x01" + bytes(16)))
     assert enemy.gone
+
+
+def test_who_is_one_too_many_hears_of_others_before_the_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one lane: over a socket a goodbye in a lane of its own would go first, and nothing after it is read."""
+    _, swarm = swarm_of(10)
+    ada, *others = swarm.nodes
+    for number in range(5):
+        ada.machine.meeting.book.learn(f"10.0.0.{number}:7", "told", bytes([number]) * 32)
+    said: list[tuple[int, int, object]] = []
+    perform = swarm._perform
+
+    def watched(node: Node, output: v.Output) -> None:
+        if node is ada and isinstance(output, v.Send):
+            said.append((output.link, output.lane, frame.decode(output.frame)))
+        perform(node, output)
+
+    monkeypatch.setattr(swarm, "_perform", watched)
+    for other in others:
+        swarm.connect(other, ada)
+    swarm.run(2_000)
+    (left,) = {link for link, _, message in said if message == m.Bye("surplus")}
+    last = [(lane, type(message)) for link, lane, message in said if link == left][-2:]
+    assert last == [(m.FINALITY, m.Peers), (m.FINALITY, m.Bye)]
+    assert len(ada.machine.peers) == 8

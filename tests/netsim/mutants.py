@@ -9,11 +9,14 @@ import pytest
 from msgspec.structs import replace
 
 from net.proto import machine
+from net.proto import message as m
 from net.proto import values as v
 from net.proto.clocks import Clocks
 from net.proto.exchange import Exchange
 from net.proto.meeting import Meeting
+from net.proto.peer import Peer
 from net.proto.peers import rest_ms_max
+from netsim import recovery
 from netsim.disk import SimGuard
 from netsim.outline import answer_of, news_of
 from netsim.recovery import Return
@@ -131,5 +134,16 @@ def keep_certificates(patch: pytest.MonkeyPatch) -> None:
 
 def send_away_without_a_word(patch: pytest.MonkeyPatch) -> None:
     """Whoever is one too many is let go before it hears of others, and stays away for long."""
-    patch.setattr(Meeting, "_tell_places", lambda *_args: None)
+    real = Meeting._tell_places
+
+    def tell(self: Meeting, peer: Peer, now_ms: int, lane: int = m.EVENTS) -> None:
+        if lane != m.FINALITY:
+            real(self, peer, now_ms, lane)
+
+    patch.setattr(Meeting, "_tell_places", tell)
     patch.setattr(machine, "rests_ms", {"surplus": rest_ms_max})
+
+
+def recover_at_once(patch: pytest.MonkeyPatch) -> None:
+    """A host that was put back goes on as soon as enough have answered, though they may just be learning of more."""
+    patch.setattr(recovery, "quiet_s", 0)

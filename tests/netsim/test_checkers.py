@@ -168,6 +168,7 @@ def test_who_was_put_back_may_say_again_what_too_few_heard(world: World, node: S
     other = next(one for one in node.disk.store.events if one.author != me)
     for holders, excused in ((1, True), (2, False)):
         looks = checkers(world)
+        looks.wrote(node, Written(events=chain))
         looks._places[me, chain[-1].author_seq] = other.id
         with shortened(world.nodes[:1] + world.nodes[1 + holders :], me, 1):
             looks.put_back(node, world.nodes)
@@ -179,11 +180,27 @@ def test_who_was_put_back_may_say_again_what_too_few_heard(world: World, node: S
                 looks.wrote(node, Written(events=[chain[-1]]))
 
 
+def test_who_lost_nothing_is_excused_of_nothing(world: World, node: SimNode) -> None:
+    me = node.node_id
+    chain = [one for one in node.disk.store.events if one.author == me]
+    other = next(one for one in node.disk.store.events if one.author != me)
+    looks = checkers(world)
+    looks.wrote(node, Written(events=chain[:-1]))
+    with shortened(world.nodes, me, 1):
+        looks.put_back(node, world.nodes)
+        looks.recovered(node, world.nodes)
+    looks.wrote(node, Written(events=[chain[-1]]))
+    looks._places[me, chain[-1].author_seq] = other.id
+    with pytest.raises(Violation, match="an honest node forked"):
+        looks.wrote(node, Written(events=[chain[-1]]))
+
+
 def test_what_too_few_held_while_it_was_asked_for_counts_though_more_hold_it_later(world: World, node: SimNode) -> None:
     me = node.node_id
     chain = [one for one in node.disk.store.events if one.author == me]
     other = next(one for one in node.disk.store.events if one.author != me)
     looks = checkers(world)
+    looks.wrote(node, Written(events=chain))
     looks._places[me, chain[-1].author_seq] = other.id
     looks.put_back(node, world.nodes)
     with shortened(world.nodes[:3], me, 1):

@@ -22,6 +22,7 @@ planted = {
     "folded in order of arrival": ("split-votes", mutants.fold_as_it_comes),
     "membership of now instead of the pinned one": ("membership-churn", mutants.newest_members),
     "orphans without bound": ("spammer", mutants.keep_every_orphan),
+    "recovered without a moment of quiet": ("lost-votes", mutants.recover_at_once),
     "who is one too many is told nothing": ("crowded-doors", mutants.send_away_without_a_word),
 }
 

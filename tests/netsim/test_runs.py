@@ -121,6 +121,22 @@ def test_a_scenario_with_a_key_that_nobody_knows_is_refused(tmp_path: Path) -> N
         scenario.load("calm-len")
 
 
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("[link]\nlatency_ms = [60, 20]", "60, 20"),
+        ("[link]\nspikes = 7.0", "link.spikes"),
+        ("[database]\ncommit_ms = [-1, 2]", "commit_ms"),
+        ("[executor]\nlatency_ms = [9, 3]", "9, 3"),
+    ],
+)
+def test_a_scenario_of_what_cannot_be_is_refused(said: str, why: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f'name = "mine"\nabout = ""\n{said}\n')
+    with pytest.raises(Refused, match=why):
+        scenario.load(str(file))
+
+
 @pytest.mark.parametrize(("text", "seeds"), [("1..3", range(1, 4)), ("7", range(7, 8)), ("0..0", range(1))])
 def test_seeds_are_counted_with_both_ends(text: str, seeds: range) -> None:
     assert seeds_of(text) == seeds

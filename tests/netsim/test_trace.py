@@ -49,6 +49,20 @@ def test_where_nobody_is_named_the_last_lines_are_told() -> None:
     assert len(trace.around("something is wrong")) == doings_told_max
 
 
+def test_of_a_name_that_nothing_is_known_of_the_last_lines_are_told() -> None:
+    fault = "two roots of n777"
+    lines = [("n001", "joined", str(number)) for number in range(100)]
+    told = traced(*lines, ("world", "end", fault)).around(fault)
+    assert len(told) > doings_told_max / 2
+    assert told[-1].endswith(fault)
+
+
+def test_a_key_is_known_however_long_ago_its_node_began() -> None:
+    starts = [("n001", "start", "boot 1 as aaaaaaaa"), *(("n002", "start", "boot 1 as bbbbbbbb") for _ in range(2_000))]
+    told = traced(*starts, ("n001", "held", "back"), ("n002", "held", "back")).around("an honest node forked: aaaaaaaa")
+    assert any("n001 held back" in line for line in told)
+
+
 def test_however_long_the_run_little_is_told() -> None:
     doings = ("fault crash", "start", "held", "wrote")
     trace = traced(*(("n001", what, "n001") for what in doings for _ in range(2_000)))
