@@ -23,7 +23,7 @@ from net.proto.draw import Draw
 from net.proto.exchange import Exchange
 from net.proto.hands import Asked, Then
 from net.proto.handshake import ClientHandshake, Door, Line, Me, ServerHandshake, Taken, keep
-from net.proto.meeting import Meeting, Memory, host_of, nothing_known, rests_ms
+from net.proto.meeting import Meeting, Memory, host_of, nothing_known
 from net.proto.peer import Peer
 from net.proto.peers import PeerBook
 from net.proto.rhythm import Rhythm, soonest
@@ -193,7 +193,7 @@ class Machine:
         """Say goodbye, and forget the connection."""
         self.send(peer, m.Bye(reason))
         self._out.append(Close(peer.link, reason))
-        self._closed(peer.link, rests_ms.get(reason, 0))
+        self._closed(peer.link, reason)
 
     # -- connections ------------------------------------------------------------------------------------------------
 
@@ -219,14 +219,14 @@ class Machine:
         if isinstance(handshake, ServerHandshake):
             self.send(peer, handshake.hello(self._now_ms))
 
-    def _closed(self, link: Link, rest_ms: int = 0) -> None:
+    def _closed(self, link: Link, reason: str = "") -> None:
         self._stirred = True
         peer = self.peers.pop(link, None)
         if peer is not None and peer.taken is not None:
             broken = self.exchange.left(link, self._now_ms)
             if broken:
                 self.conduct.note(peer.taken.node_id, "broken_want", self._now_ms, broken)
-            self.meeting.left(peer, self._now_ms, rest_ms)
+            self.meeting.left(peer, self._now_ms, reason)
             self._out.append(Report("left", peer.taken.node_id.hex()))
 
     def _misframed(self, link: Link, how: str) -> None:
@@ -277,7 +277,7 @@ class Machine:
                 peer.pinged.clear()
             case m.Bye(reason):
                 self._out.append(Close(peer.link, "bye"))
-                self._closed(peer.link, rests_ms.get(reason, 0))
+                self._closed(peer.link, reason)
             case m.Hello() | m.Welcome():
                 raise Malformed("handshake_order", "the handshake is over, and another message of it came")
             case _:

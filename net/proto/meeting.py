@@ -31,8 +31,8 @@ askers_max = 1_024
 clock_off_again_ms = 60_000
 ask_again_ms = 60_000
 ask_soon_ms_max = 1_000
-rests_ms: Mapping[str, int] = {"surplus": 30_000, "unwanted": rest_ms_max}
-"""How long who was let go for a reason leaves the other alone. One too many here may have nobody elsewhere."""
+surplus_rest_ms = 30_000
+"""How long both ends of a link that was one too many leave each other alone, unless one of them has too few."""
 
 
 class Memory(Struct, frozen=True):
@@ -133,12 +133,14 @@ class Meeting:
         self.book.try_again(now_ms)
         self._ask_ms = min(self._ask_ms, now_ms + self._draw.randrange(ask_soon_ms_max))
 
-    def left(self, peer: Peer, now_ms: int, rest_ms: int = 0) -> None:
-        """The last connection to a node is gone. ``rest_ms``: leave it alone that long at least."""
+    def left(self, peer: Peer, now_ms: int, reason: str) -> None:
+        """The last connection to a node is gone; either end may have said why."""
         assert peer.taken is not None
+        rest_ms = rest_ms_max if reason == "unwanted" else 0
+        spared_ms = surplus_rest_ms if reason == "surplus" else 0
         if peer.taken.member:
             self._conduct.member_left(host_of(peer.address))
-        self.book.left(peer.taken.node_id, now_ms, rest_ms)
+        self.book.left(peer.taken.node_id, now_ms, rest_ms, spared_ms)
 
     def on_peers_get(self, peer: Peer, _said: m.PeersGet, now_ms: int) -> None:
         """Tell a peer where this node connected to itself: 32 addresses a minute."""

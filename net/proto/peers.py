@@ -218,15 +218,17 @@ class PeerBook:
             place.reached = True
             place.seen_ms = now_ms
 
-    def left(self, node_id: bytes, now_ms: int, rest_ms: int = 0) -> None:
-        """The last connection to the node is gone. ``rest_ms``: leave it alone that long at least."""
-        assert 0 <= rest_ms <= rest_ms_max
+    def left(self, node_id: bytes, now_ms: int, rest_ms: int = 0, spared_ms: int = 0) -> None:
+        """The last connection to the node is gone. ``rest_ms``: leave it alone that long at least; ``spared_ms``: or
+        while there are links enough."""
+        assert 0 <= max(rest_ms, spared_ms) <= rest_ms_max
         up = self._up.pop(node_id, None)
         lasted = up is not None and now_ms - up.since_ms >= settled_ms
         for place in self._places_of(node_id):
             place.seen_ms = now_ms if place.reached or place.at_its_host else place.seen_ms
             place.failures = 1 if lasted else max(1, place.failures)
             place.due_ms = now_ms + max(rest_ms, self._backoff_ms(place))
+            place.spared_ms = now_ms + spared_ms
 
     def _again_later(self, place: Place, now_ms: int) -> None:
         place.failures += 1
@@ -267,8 +269,9 @@ class PeerBook:
         for place in places:
             wanted = lacking or place.node_id in self._friends
             wanted = wanted and place.node_id not in self._up and self.is_wanted(place.address, place.node_id)
-            if wanted and place.due_ms > now_ms and place.dialling_since_ms is None:
-                times.append(min(place.due_ms, now_ms + backoff_ms_max))
+            due_ms = self._due_ms(place)
+            if wanted and due_ms > now_ms and place.dialling_since_ms is None:
+                times.append(min(due_ms, now_ms + backoff_ms_max))
         return max(now_ms, min(times)) if times else None
 
     def _ready(self, now_ms: int, busy: set[bytes | None]) -> tuple[list[Place], list[Place]]:
@@ -279,7 +282,8 @@ class PeerBook:
         mixed = self._draw.sample(list(self._places.values()), len(self._places))
         for place in sorted(mixed, key=lambda place: place.failures):
             place.due_ms = min(place.due_ms, now_ms + backoff_ms_max)  # a clock that went back keeps nobody away
-            if place.due_ms > now_ms or place.dialling_since_ms is not None:
+            place.spared_ms = min(place.spared_ms, now_ms + backoff_ms_max)
+            if self._due_ms(place) > now_ms or place.dialling_since_ms is not None:
                 continue
             if not self.is_wanted(place.address, place.node_id):
                 continue
@@ -292,6 +296,11 @@ class PeerBook:
                 taken.add(place.node_id)
             (friends if place.node_id in self._friends else others).append(place)
         return friends, others
+
+    def _due_ms(self, place: Place) -> int:
+        """When the place may be dialled again: with too few links, whoever let this node go is asked again sooner."""
+        few = sum(up.takes_part for up in self._up.values()) < mesh_low
+        return place.due_ms if few else max(place.due_ms, place.spared_ms)
 
     def lacking(self) -> int:
         """How many links to dial for, those under way included."""

@@ -35,13 +35,15 @@ class Target(Struct, frozen=True):
 @dataclass(slots=True)
 class Place:
     """What the book knows of one address. ``reached``: this node was connected there; ``at_its_host``: its node called
-    from that host; ``dialling_since_ms``: a dial is under way."""
+    from that host; ``dialling_since_ms``: a dial is under way; ``spared_ms``: until then it is dialled only where there
+    are too few links."""
 
     address: str
     source: Source
     node_id: bytes | None
     failures: int = 0
     due_ms: int = 0
+    spared_ms: int = 0
     dialling_since_ms: int | None = None
     reached: bool = False
     at_its_host: bool = False

@@ -11,7 +11,7 @@ from net.proto import message as m
 from net.proto import values as v
 from net.proto.clocks import Clocks
 from net.proto.conduct import host_faults_max
-from net.proto.meeting import ask_again_ms, ask_soon_ms_max, rests_ms
+from net.proto.meeting import ask_again_ms, ask_soon_ms_max, surplus_rest_ms
 from tests.cast import everything
 from tests.net.swarm import Node, Swarm
 from tests.net.test_hostile import Enemy, enemy_link, met
@@ -22,7 +22,9 @@ from wattswarm.kernel.limits import clock_skew_tolerance_ms
 # -- links that are too many ---------------------------------------------------------------------------------------
 
 
-def test_who_is_let_go_because_there_are_too_many_rests_before_it_dials_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_let_go_because_there_are_too_many_comes_back_soon_only_if_it_has_too_few_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(peers, "mesh_max", 4)
     monkeypatch.setattr(peers, "mesh_full", 4)
     _, swarm = swarm_of(6)
@@ -35,9 +37,14 @@ def test_who_is_let_go_because_there_are_too_many_rests_before_it_dials_again(mo
     assert len(hub.machine.peers) == 4
     (gone,) = [other for other in others if not other.machine.peers]
     book = gone.machine.meeting.book
-    rest_ms = rests_ms["surplus"]
-    assert book.dial(swarm.now_ms + rest_ms - 300) == []
-    assert [target.address for target in book.dial(swarm.now_ms + rest_ms)] == ["10.0.0.1:7"]
+    for number in range(peers.mesh_low):
+        book.joined(bytes([number]) * 32, None, swarm.now_ms, member=True)
+    assert book.dial(swarm.now_ms + surplus_rest_ms - 300) == []
+    due_ms = book.next_ms(swarm.now_ms)
+    assert due_ms is not None
+    assert surplus_rest_ms - 300 < due_ms - swarm.now_ms <= surplus_rest_ms
+    book.left(bytes(32), swarm.now_ms)
+    assert [target.address for target in book.dial(swarm.now_ms + 10_000)] == ["10.0.0.1:7"]
 
 
 def test_what_the_operator_removes_is_let_go_and_not_dialled_until_it_is_added_again() -> None:

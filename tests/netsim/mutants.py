@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from net.proto import machine
+from net.proto import meeting, peers
 from net.proto import message as m
 from net.proto import values as v
 from net.proto.clocks import Clocks
@@ -141,7 +141,8 @@ def send_away_without_a_word(patch: pytest.MonkeyPatch) -> None:
             real(self, peer, now_ms, lane)
 
     patch.setattr(Meeting, "_tell_places", tell)
-    patch.setattr(machine, "rests_ms", {"surplus": rest_ms_max})
+    patch.setattr(meeting, "surplus_rest_ms", rest_ms_max)
+    patch.setattr(peers, "mesh_low", 0)
 
 
 def recover_at_once(patch: pytest.MonkeyPatch) -> None:
