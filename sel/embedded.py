@@ -43,6 +43,7 @@ from sel.errors import StoreUnavailable
 from sel.liveness import answers, descriptors, fits, postmaster, reachable, socket_name
 
 poll_s = 0.003
+pid_written_s_max = 2.0
 log_bytes_max = 1024 * 1024
 log_tail_bytes = 8192
 stop_steps = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 10.0))  # fast shutdown; then at once, to recover at next start
@@ -321,9 +322,15 @@ def _remove_traces(data: Path) -> None:
 
 
 def _stranger(data: Path) -> int | None:
-    """A server that a person started here by hand, where /proc shows it. PostgreSQL itself has a second check."""
+    """A server that a person started here by hand, where /proc shows it. PostgreSQL itself has a second check.
+
+    A server that just begins has made its file and not yet written into it.
+    """
+    deadline = time.monotonic() + pid_written_s_max
     with suppress(OSError, ValueError):
-        pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+        while not (said := (data / "postmaster.pid").read_text()) and time.monotonic() < deadline:
+            time.sleep(poll_s)
+        pid = int(said.split("\n", 1)[0])
         if os.path.samefile(f"/proc/{pid}/cwd", data):
             return pid
     return None

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 import sel.embedded
 from sel.binaries import programs, server_account
-from sel.embedded import EmbeddedPostgres, running
+from sel.embedded import EmbeddedPostgres, _stranger, running
 from sel.errors import StoreUnavailable
 from sel.liveness import answers
 from tests.sel.embedded.conftest import (
@@ -161,6 +162,16 @@ def test_a_state_dir_that_moves_while_its_server_runs_keeps_it(state_dir: Path) 
             user.kill()
         assert not running(now)
     assert starts(state_dir) == 1
+
+
+def test_the_file_of_a_server_that_just_begins_is_read_when_it_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "postmaster.pid"
+    file.touch()
+    with subprocess.Popen(["sleep", "60"], cwd=tmp_path) as beginning:
+        writing = threading.Timer(0.2, file.write_text, (f"{beginning.pid}\n",))
+        writing.start()
+        assert _stranger(tmp_path) == beginning.pid
+        beginning.kill()
 
 
 def test_a_server_that_a_person_started_by_hand_is_left_alone(state_dir: Path) -> None:
