@@ -181,6 +181,17 @@ def said(world: World, **held: int | None) -> list[dict[str, object]]:
     return [{"node_id": world.node(name).hex(), "own_seq": seq} for name, seq in held.items()]
 
 
+async def lost_by(path: Path) -> tuple[World, MemoryStore]:
+    """A network of four, and the three events that the host at ``path``, which was put back, said and lost."""
+    world, theirs = World.of(4), MemoryStore()
+    begin(path)
+    async with host(world, theirs, path) as (log, _):
+        for label in "abc":
+            await create(log, world, label)
+    copied(path)
+    return world, theirs
+
+
 def one_after_the_other(*looks: list[dict[str, object]]) -> Callable[[], list[dict[str, object]]]:
     """What is seen at each look; the last of it from then on."""
     left = list(looks)
@@ -188,12 +199,7 @@ def one_after_the_other(*looks: list[dict[str, object]]) -> Callable[[], list[di
 
 
 async def test_members_are_asked_until_enough_hold_no_more_of_the_chain(tmp_path: Path, autojump_clock: object) -> None:
-    world, theirs = World.of(4), MemoryStore()
-    begin(tmp_path)
-    async with host(world, theirs, tmp_path) as (log, _):
-        for label in "abc":
-            await create(log, world, label)
-    copied(tmp_path)
+    world, theirs = await lost_by(tmp_path)
     told: list[str] = []
     peers = one_after_the_other(
         said(world, ben=None, eli=0),  # not said yet; a stranger
@@ -216,12 +222,7 @@ async def test_what_comes_a_moment_after_enough_have_answered_is_waited_for(
     tmp_path: Path, autojump_clock: object
 ) -> None:
     """Where a cut heals, members learn of this node's events as they answer."""
-    world, theirs = World.of(4), MemoryStore()
-    begin(tmp_path)
-    async with host(world, theirs, tmp_path) as (log, _):
-        for label in "abc":
-            await create(log, world, label)
-    copied(tmp_path)
+    world, theirs = await lost_by(tmp_path)
     began = trio.current_time()
     async with host(world, MemoryStore(), tmp_path) as (log, guard), trio.open_nursery() as nursery:
 

@@ -174,7 +174,7 @@ class Meeting:
         only a HELLO tells it."""
         surplus = self.book.surplus()
         for peer in [peer for peer in self._hands.peers.values() if peer.taken and peer.taken.node_id in surplus]:
-            self._tell_places(peer, now_ms, m.FINALITY)  # the goodbye's lane: it must not be overtaken
+            self._tell_places(peer, now_ms, m.FINALITY)  # in another lane the goodbye would overtake it
             self._hands.let_go(peer, "surplus")
         if self.clocks.off_ms and self._clock_again_ms <= now_ms:
             self._ask_a_clock(now_ms)

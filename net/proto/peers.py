@@ -262,14 +262,14 @@ class PeerBook:
 
     def next_ms(self, now_ms: int) -> int | None:
         """When ``dial`` may have something new, if nothing happens before; None: not by itself."""
-        lacking = self.lacking() > 0
+        lacking, spares = self.lacking() > 0, self._spares()
         places = self._places.values()
         dials = [place.dialling_since_ms for place in places if place.dialling_since_ms is not None]
         times = [since_ms + dial_ms_max if since_ms <= now_ms else now_ms for since_ms in dials]
         for place in places:
             wanted = lacking or place.node_id in self._friends
             wanted = wanted and place.node_id not in self._up and self.is_wanted(place.address, place.node_id)
-            due_ms = self._due_ms(place)
+            due_ms = max(place.due_ms, place.spared_ms) if spares else place.due_ms
             if wanted and due_ms > now_ms and place.dialling_since_ms is None:
                 times.append(min(due_ms, now_ms + backoff_ms_max))
         return max(now_ms, min(times)) if times else None
@@ -279,11 +279,12 @@ class PeerBook:
         friends: list[Place] = []
         others: list[Place] = []
         taken = {node_id for node_id in busy if node_id is not None} | self._up.keys()
+        spares = self._spares()
         mixed = self._draw.sample(list(self._places.values()), len(self._places))
         for place in sorted(mixed, key=lambda place: place.failures):
             place.due_ms = min(place.due_ms, now_ms + backoff_ms_max)  # a clock that went back keeps nobody away
             place.spared_ms = min(place.spared_ms, now_ms + backoff_ms_max)
-            if self._due_ms(place) > now_ms or place.dialling_since_ms is not None:
+            if place.due_ms > now_ms or (spares and place.spared_ms > now_ms) or place.dialling_since_ms is not None:
                 continue
             if not self.is_wanted(place.address, place.node_id):
                 continue
@@ -297,10 +298,9 @@ class PeerBook:
             (friends if place.node_id in self._friends else others).append(place)
         return friends, others
 
-    def _due_ms(self, place: Place) -> int:
-        """When the place may be dialled again: with too few links, whoever let this node go is asked again sooner."""
-        few = sum(up.takes_part for up in self._up.values()) < mesh_low
-        return place.due_ms if few else max(place.due_ms, place.spared_ms)
+    def _spares(self) -> bool:
+        """Whether there are links enough to leave alone, for a while, whoever let this node go."""
+        return sum(up.takes_part for up in self._up.values()) >= mesh_low
 
     def lacking(self) -> int:
         """How many links to dial for, those under way included."""

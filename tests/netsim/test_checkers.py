@@ -18,6 +18,7 @@ from netsim.scenario import Load, Scenario
 from netsim.world import World
 from sel.rows import Parked
 from wattswarm.kernel import limits
+from wattswarm.kernel.event import Event
 from wattswarm.kernel.payloads.judge import FinalityVote
 
 
@@ -161,11 +162,16 @@ def test_a_wire_version_that_is_not_the_newest_common_one(world: World, node: Si
     world.nodes[1].release = this
 
 
+def own_and_other(node: SimNode) -> tuple[bytes, list[Event], Event]:
+    """A node's id, what it said, and something that another said."""
+    events = node.disk.store.events
+    own = [one for one in events if one.author == node.node_id]
+    return node.node_id, own, next(one for one in events if one.author != node.node_id)
+
+
 def test_who_was_put_back_may_say_again_what_too_few_heard(world: World, node: SimNode) -> None:
     """Four members: two others are asked, so what a third one alone holds may be lost, and what two hold may not."""
-    me = node.node_id
-    chain = [one for one in node.disk.store.events if one.author == me]
-    other = next(one for one in node.disk.store.events if one.author != me)
+    me, chain, other = own_and_other(node)
     for holders, excused in ((1, True), (2, False)):
         looks = checkers(world)
         looks.wrote(node, Written(events=chain))
@@ -181,9 +187,7 @@ def test_who_was_put_back_may_say_again_what_too_few_heard(world: World, node: S
 
 
 def test_who_lost_nothing_is_excused_of_nothing(world: World, node: SimNode) -> None:
-    me = node.node_id
-    chain = [one for one in node.disk.store.events if one.author == me]
-    other = next(one for one in node.disk.store.events if one.author != me)
+    me, chain, other = own_and_other(node)
     looks = checkers(world)
     looks.wrote(node, Written(events=chain[:-1]))
     with shortened(world.nodes, me, 1):
@@ -196,9 +200,7 @@ def test_who_lost_nothing_is_excused_of_nothing(world: World, node: SimNode) -> 
 
 
 def test_what_too_few_held_while_it_was_asked_for_counts_though_more_hold_it_later(world: World, node: SimNode) -> None:
-    me = node.node_id
-    chain = [one for one in node.disk.store.events if one.author == me]
-    other = next(one for one in node.disk.store.events if one.author != me)
+    me, chain, other = own_and_other(node)
     looks = checkers(world)
     looks.wrote(node, Written(events=chain))
     looks._places[me, chain[-1].author_seq] = other.id

@@ -58,6 +58,18 @@ class Wired:
         self.wires.go()
         return frames
 
+    def lateness(self, count: int, every_ms: int) -> list[int]:
+        """Send one frame after the other; how long each took. All came, in their order."""
+        sent = []
+        for number in range(count):
+            sent.append(number.to_bytes(4, "big"))
+            self.wires.send(self.one, 1, m.EVENTS, sent[-1], False)
+            self.wires.go()
+            self.run(every_ms)
+        came = self.other.frames()
+        assert [frame for _, frame in came] == sent
+        return [at - self.began_ms - every_ms * number for number, (at, _) in enumerate(came)]
+
     def shout(self, count: int) -> list[bytes]:
         said = [number.to_bytes(4, "big") for number in range(count)]
         for data in said:
@@ -69,15 +81,7 @@ class Wired:
 
 def test_frames_take_their_latency_and_keep_their_order() -> None:
     wired = Wired(latency_ms=(20, 60))
-    sent = []
-    for number in range(200):
-        sent.append(number.to_bytes(4, "big"))
-        wired.wires.send(wired.one, 1, m.EVENTS, sent[-1], False)
-        wired.wires.go()
-        wired.run(100)
-    came = wired.other.frames()
-    assert [frame for _, frame in came] == sent
-    late = [at - wired.began_ms - 100 * number for number, (at, _) in enumerate(came)]
+    late = wired.lateness(200, 100)
     assert 20 <= min(late) < 25
     assert 55 < max(late) <= 60
 
@@ -96,15 +100,7 @@ def test_what_is_said_at_once_goes_by_lanes() -> None:
 
 def test_some_frames_take_much_longer_and_hold_up_those_behind_them() -> None:
     wired = Wired(latency_ms=(1, 1), spikes=0.05, spike_ms=(500, 500))
-    sent = []
-    for number in range(400):
-        sent.append(number.to_bytes(4, "big"))
-        wired.wires.send(wired.one, 1, m.EVENTS, sent[-1], False)
-        wired.wires.go()
-        wired.run(1_000)
-    came = wired.other.frames()
-    assert [frame for _, frame in came] == sent
-    late = [at - wired.began_ms - 1_000 * number for number, (at, _) in enumerate(came)]
+    late = wired.lateness(400, 1_000)
     assert set(late) == {1, 501}
     assert 5 < late.count(501) < 40
 
