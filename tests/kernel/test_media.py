@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -121,8 +121,8 @@ def test_media_is_found_anywhere_inside_a_value() -> None:
     ],
 )
 def test_every_check_takes_time_in_proportion_to_the_text(text: str) -> None:
-    start = perf_counter()
+    start = process_time()
     smuggled_media(text)
     is_json_text(text)
     inline_paths([("text/plain", text)])
-    assert perf_counter() - start < LINEAR_SECONDS
+    assert process_time() - start < LINEAR_SECONDS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -33,9 +33,9 @@ def refused_paths(schema: object) -> list[str]:
 
 
 def verdict_in_time(schema: CompiledSchema, output: object) -> bool:
-    start = perf_counter()
+    start = process_time()
     verdict = schema.is_valid(output)
-    assert perf_counter() - start < VERDICT_SECONDS
+    assert process_time() - start < VERDICT_SECONDS
     return verdict
 
 
@@ -50,9 +50,9 @@ def test_verdict_vector(vector: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("vector", vectors["refused"], ids=lambda vector: vector["name"])
 def test_refusal_vector(vector: dict[str, Any]) -> None:
-    start = perf_counter()
+    start = process_time()
     assert sorted(refused_paths(vector["schema"])) == sorted(vector["paths"])
-    assert perf_counter() - start < REFUSAL_SECONDS
+    assert process_time() - start < REFUSAL_SECONDS
 
 
 def test_a_schema_of_5000_levels_is_refused_at_once() -> None:
@@ -60,9 +60,9 @@ def test_a_schema_of_5000_levels_is_refused_at_once() -> None:
         schema: dict[str, Any] = {"type": "string"}
         for _ in range(5_000):
             schema = {keyword: schema}
-        start = perf_counter()
+        start = process_time()
         assert refused_paths(schema) == ["output_schema"]
-        assert perf_counter() - start < REFUSAL_SECONDS
+        assert process_time() - start < REFUSAL_SECONDS
 
 
 def test_depth_32_is_accepted() -> None:
@@ -239,9 +239,9 @@ def test_errors_name_paths_and_are_few() -> None:
 
 def test_errors_of_a_heavy_schema_are_one_sentence() -> None:
     schema = compile_schema({"items": {"anyOf": [{"items": {"anyOf": [{"type": "string"}] * 600}}]}})
-    start = perf_counter()
+    start = process_time()
     problems = schema.errors([[1] * 30] * 900)
-    assert perf_counter() - start < VERDICT_SECONDS
+    assert process_time() - start < VERDICT_SECONDS
     assert [problem.path for problem in problems] == ["output"]
 
 

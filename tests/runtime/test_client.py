@@ -243,11 +243,11 @@ async def test_health_is_ok_or_it_is_not() -> None:
 async def test_a_check_of_a_silent_host_takes_one_deadline_and_faults_all_four(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("wattswarm.runtime.client.check_deadline_ms", 400)
+    monkeypatch.setattr("wattswarm.runtime.client.check_deadline_ms", 1_000)
     async with hostile.server(hostile.hangs) as url, RuntimeClient(url) as client:
         began = trio.current_time()
         report = await client.check()
-        assert trio.current_time() - began < 1.2  # one after the other would be 1.6
+        assert trio.current_time() - began < 3  # one after the other would be 4
     assert all(report.faults.values())
 
 
