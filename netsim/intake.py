@@ -13,8 +13,9 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from net.proto import frame
 from net.proto import values as v
-from net.proto.message import Wire
+from net.proto.message import Message, Wire
 from netsim.clock import Ms, check_spans, drawn
 from netsim.releases import Release
 from sel.ingest import Taken
@@ -26,6 +27,7 @@ from wattswarm.kernel.refusal import Malformed
 from wattswarm.shared_log import fate_of, sorted_out
 
 intake_events_max = 1_024
+frames_read_max = 4_096
 
 
 class DatabaseTerms(Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +46,7 @@ class Decoder:
     def __init__(self, network_id: bytes, *, once: bool) -> None:
         self._network_id, self._once = network_id, once
         self._known: dict[str, dict[Wire, Event | None]] = {}
+        self._read: dict[bytes, Message | frame.Unknown] = {}
 
     def event(self, wire: Wire) -> Event | None:
         """The event of received bytes, as the running release reads it; None if its form or signature is bad."""
@@ -54,6 +57,18 @@ class Decoder:
         if wire not in known:
             known[wire] = self._checked(wire)
         return known[wire]
+
+    def message(self, data: bytes) -> Message | frame.Unknown:
+        """The message in a received frame: read once of those that went to many. Raises ``Malformed``."""
+        if not self._once:
+            return frame.decode(data)
+        message = self._read.get(data)
+        if message is None:
+            message = frame.decode(data)
+            if len(self._read) >= frames_read_max:
+                self._read.clear()
+            self._read[data] = message
+        return message
 
     def _checked(self, wire: Wire) -> Event | None:
         try:

@@ -53,12 +53,11 @@ class Host(Protocol):
     up: bool
 
     def feed(self, given: v.Input) -> None: ...
-    def next_link(self) -> int: ...
 
 
 @dataclass(slots=True, eq=False)
 class End:
-    """One end of a connection: what waits to be sent there, and who is at the other."""
+    """One end of a connection: what waits to be sent there, and who is at the other. ``unsent``: something new does."""
 
     host: Host
     link: int
@@ -66,13 +65,17 @@ class End:
     other: End | None = None
     open: bool = True
     ending: bool = False
+    unsent: bool = False
     busy: bool = False
     clear_ms: int = 0
     held: list[v.Input] = field(default_factory=list)
 
 
 class Network:
-    """All connections and datagrams of one run. ``draw``: the run's, for everything that chance decides here."""
+    """All connections and datagrams of one run. ``draw``: the run's, for everything that chance decides here.
+
+    Every end has a link number of its own, which no other has or had.
+    """
 
     def __init__(self, timeline: Timeline, draw: random.Random, terms: LinkTerms) -> None:
         self._timeline = timeline
@@ -80,8 +83,9 @@ class Network:
         self.terms = terms
         self.hosts: dict[str, Host] = {}
         self._at: dict[str, Host] = {}
-        self._ends: dict[tuple[str, int], End] = {}
-        self._unsent: dict[End, None] = {}
+        self._ends: dict[int, End] = {}
+        self._links = 0
+        self._unsent: list[End] = []
         self._cuts: Counter[tuple[str, str]] = Counter()
         self.frames = 0
         self.bytes: Counter[str] = Counter()
@@ -109,15 +113,13 @@ class Network:
     def reset(self, names: Iterable[str]) -> None:
         """Every connection of these hosts breaks, and both ends are told."""
         chosen = set(names)
-        for (name, _), end in list(self._ends.items()):
-            if name in chosen and end.open:
+        for end in list(self._ends.values()):
+            if end.host.name in chosen and end.open:
                 assert end.other is not None
                 self._gone(end, tell=True)
                 self._gone(end.other, tell=True)
 
     def _is_cut(self, end: End) -> bool:
-        if not self._cuts:
-            return False
         assert end.other is not None
         return (end.host.name, end.other.host.name) in self._cuts
 
@@ -141,47 +143,56 @@ class Network:
     def _answer(self, caller: Host, address: str, target: Host, node_id: bytes | None) -> None:
         if not (caller.up and target.up) or node_id not in (None, target.node_id):
             return self._no_answer(caller, address)
-        here, there = End(caller, caller.next_link()), End(target, target.next_link())
+        here, there = self._end(caller), self._end(target)
         here.other, there.other = there, here
-        self._ends[caller.name, here.link] = here
-        self._ends[target.name, there.link] = there
         caller.feed(v.Opened(here.link, address, target.node_id))
         if there.open:
             target.feed(v.Opened(there.link, caller.address, None))
         return None
 
-    def across(self, host: Host, link: int) -> str:
+    def _end(self, host: Host) -> End:
+        self._links += 1
+        end = self._ends[self._links] = End(host, self._links)
+        return end
+
+    def across(self, link: int) -> str:
         """The name of the host at the other end; empty if the connection is gone."""
-        end = self._ends.get((host.name, link))
+        end = self._ends.get(link)
         return "" if end is None or end.other is None else end.other.host.name
 
-    def send(self, host: Host, link: int, lane: int, frame: bytes, dropping: bool) -> None:
+    def send(self, said: v.Send) -> None:
         """Put a frame into a lane of a connection, as ``net.io`` does: it goes with the next ``go``."""
-        end = self._ends.get((host.name, link))
+        end = self._ends.get(said.link)
         if end is None or end.ending:
             return
-        if not end.lanes.put(lane, frame, dropping=dropping):
+        if not end.lanes.put(said.lane, said.frame, dropping=said.dropping):
             end.ending = True
-        self._unsent[end] = None
+        self._moved(end)
 
-    def close(self, host: Host, link: int) -> None:
+    def close(self, link: int) -> None:
         """End a connection when what waits is out."""
-        end = self._ends.get((host.name, link))
+        end = self._ends.get(link)
         if end is not None:
             end.ending = True
-            self._unsent[end] = None
+            self._moved(end)
+
+    def _moved(self, end: End) -> None:
+        if not end.unsent:
+            end.unsent = True
+            self._unsent.append(end)
 
     def go(self) -> None:
         """All of what one input led to is said: it goes out, and of each connection by its lanes."""
         while self._unsent:
-            end = next(iter(self._unsent))
-            del self._unsent[end]
-            self._pump(end)
+            ends, self._unsent = self._unsent, []
+            for end in ends:
+                end.unsent = False
+                self._pump(end)
 
     def crash(self, host: Host) -> None:
         """The host's process is gone: its kernel resets what it can reach, and nobody here is told."""
-        for (name, _), end in list(self._ends.items()):
-            if name == host.name:
+        for end in list(self._ends.values()):
+            if end.host is host:
                 self._carry(end, None, self._latency())
                 self._gone(end, tell=False)
 
@@ -212,14 +223,14 @@ class Network:
         other = end.other
         assert other is not None
         given = v.Closed(other.link) if given is None else given
-        if self._is_cut(end):
+        if self._cuts and self._is_cut(end):
             end.held.append(given)
             return
         end.clear_ms = max(end.clear_ms, self._timeline.now_ms + delay_ms)
         self._timeline.at(end.clear_ms, lambda: self._arrive(end, other, given))
 
     def _arrive(self, end: End, other: End, given: v.Input) -> None:
-        if self._is_cut(end):
+        if self._cuts and self._is_cut(end):
             end.held.append(given)
         elif other.open and isinstance(given, v.Closed):
             self._gone(other, tell=True)
@@ -229,7 +240,7 @@ class Network:
     def _gone(self, end: End, *, tell: bool) -> None:
         if end.open:
             end.open = False
-            del self._ends[end.host.name, end.link]
+            del self._ends[end.link]
             if tell and end.host.up:
                 end.host.feed(v.Closed(end.link))
 

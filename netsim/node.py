@@ -88,7 +88,6 @@ class SimNode:
         self.machine: Machine
         self.bootstrap, self.udp = tuple(bootstrap), udp
         self._seed = seed
-        self._links = 0
         self._life = 0
         self._hearing: v.Input | None = None
         self._stalled: list[Callable[[], object]] | None = None
@@ -114,7 +113,9 @@ class SimNode:
         self._wake_ms: int | None = None
         me = Me(self.keys, self.network.network_id, self.clock(), (self.address,), self.release.wire)
         announcer = Announcer(self.keys, self.network.network_id, port, me.boot_id) if self.udp else None
-        ways = Ways(me, self._knows, self.around.observers, self.bootstrap, announcer)
+        ways = Ways(
+            me, self._knows, self.around.observers, self.bootstrap, announcer, decode=self.around.decoder.message
+        )
         self.machine = Machine(ways, stock_of(self.disk.store), self.draw, self.clock())
         self.return_ = Return(self, self.around.timeline)
         if self.takes_part:
@@ -194,11 +195,6 @@ class SimNode:
         """This host's clock."""
         return self.around.timeline.now_ms + self.skew_ms
 
-    def next_link(self) -> int:
-        """A number for a connection, never used before."""
-        self._links += 1
-        return self._links
-
     def tell(self, what: str, detail: str) -> None:
         """Say something for the trace."""
         self.around.watcher.tell(self.name, what, detail)
@@ -221,16 +217,16 @@ class SimNode:
 
     def _bearer(self) -> str:
         given = self._hearing
-        return self.around.wires.across(self, given.link) if isinstance(given, v.Received) else ""
+        return self.around.wires.across(given.link) if isinstance(given, v.Received) else ""
 
     def perform(self, output: v.Output) -> None:
         """Do what the machine says."""
         wires = self.around.wires
         match output:
-            case v.Send(link, lane, frame, dropping):
-                wires.send(self, link, lane, frame, dropping)
+            case v.Send():
+                wires.send(output)
             case v.Close(link):
-                wires.close(self, link)
+                wires.close(link)
             case v.Ingest():
                 self.intake.came(output, self._bearer())
             case v.Ask(token, question):

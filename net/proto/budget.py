@@ -26,12 +26,13 @@ class Rate:
 class TokenBucket:
     """One allowance. Starts full."""
 
-    __slots__ = ("_last_ms", "_level", "rate")
+    __slots__ = ("_full", "_last_ms", "_level", "rate")
 
     def __init__(self, rate: Rate, now_ms: int) -> None:
         assert min(rate.amount, rate.per_ms, rate.burst) > 0
         self.rate = rate
-        self._level = rate.burst * rate.per_ms  # tokens times per_ms: a millisecond brings ``amount`` of it
+        self._full = rate.burst * rate.per_ms  # tokens times per_ms: a millisecond brings ``amount`` of it
+        self._level = self._full
         self._last_ms = now_ms
 
     def take(self, amount: int, now_ms: int) -> bool:
@@ -56,12 +57,13 @@ class TokenBucket:
     def full(self, now_ms: int) -> bool:
         """Whether it is as good as new."""
         self._fill(now_ms)
-        return self._level == self.rate.burst * self.rate.per_ms
+        return self._level == self._full
 
     def _fill(self, now_ms: int) -> None:
-        passed_ms = max(0, now_ms - self._last_ms)
+        passed_ms = now_ms - self._last_ms
         self._last_ms = now_ms
-        self._level = min(self.rate.burst * self.rate.per_ms, self._level + passed_ms * self.rate.amount)
+        if passed_ms > 0 and self._level < self._full:
+            self._level = min(self._full, self._level + passed_ms * self.rate.amount)
 
 
 class Buckets(Generic[Key]):

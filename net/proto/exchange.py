@@ -18,7 +18,6 @@ from net.proto.items import Items
 from net.proto.peer import Peer
 from net.proto.pulls import Pulls
 from net.proto.reconcile import Found, Sessions
-from net.proto.rhythm import soonest
 from net.proto.serving import Serving
 from net.proto.settling import Settling
 from net.proto.values import (
@@ -394,6 +393,6 @@ class Exchange:
         if late:
             self._pump_all(now_ms)
 
-    def next_ms(self) -> int | None:
+    def next_ms(self) -> int:
         """When ``due`` has something, at the earliest."""
-        return soonest(self.gossip.next_ms(), self.pulls.next_ms(), self.sessions.next_ms(), self._settling.next_ms())
+        return min(self.gossip.next_ms(), self.pulls.next_ms(), self.sessions.next_ms(), self._settling.next_ms())

@@ -17,6 +17,7 @@ from net.proto.budget import Buckets, allowances
 from net.proto.hands import Hands
 from net.proto.peer import Peer
 from net.proto.peers import PeerBook, friends_max
+from net.proto.rhythm import never_ms
 from net.proto.values import Ordered, Relate, Relation, Report
 from wattswarm.kernel.refusal import Refused
 
@@ -135,9 +136,9 @@ class Friends:
         if row.wish == "no":
             self._forget(node_id, row)
 
-    def next_ms(self) -> int | None:
+    def next_ms(self) -> int:
         """When ``due`` has something to say."""
-        return min(self._owed.values(), default=None)
+        return min(self._owed.values(), default=never_ms)
 
 
 assert asking_max <= friends_max

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
-from net.proto.rhythm import soonest
+from net.proto.rhythm import never_ms
 from net.proto.values import Link
 
 ids_met_max = 32_768
@@ -73,7 +73,7 @@ class Gossip:
         self._untold: dict[Link, list[bytes]] = defaultdict(list)
         self._reminders: list[tuple[int, int, bytes]] = []
         self._reminded = 0
-        self._tell_at_ms: int | None = None
+        self._tell_at_ms = never_ms
 
     def sizes(self) -> tuple[int, int]:
         """How many ids it remembers, and how many of events that were announced and have not come."""
@@ -226,7 +226,7 @@ class Gossip:
             for link in told - holders:
                 self._untold[link].append(event_id)
             holders |= whole
-        if self._tell_at_ms is None and any(self._untold.values()):
+        if self._tell_at_ms == never_ms and any(self._untold.values()):
             self._tell_at_ms = now_ms + announce_every_ms
         return push
 
@@ -240,11 +240,14 @@ class Gossip:
 
     # -- time -------------------------------------------------------------------------------------------------------
 
-    def next_ms(self) -> int | None:
+    def next_ms(self) -> int:
         """When ``due`` has something, at the earliest."""
-        call_in_ms = self._call_in_ms if self._debts else None
-        reminder_ms = self._reminders[0][0] if self._reminders else None
-        return soonest(call_in_ms, self._tell_at_ms, reminder_ms)
+        next_ms = self._tell_at_ms
+        if self._debts and self._call_in_ms < next_ms:
+            next_ms = self._call_in_ms
+        if self._reminders and self._reminders[0][0] < next_ms:
+            next_ms = self._reminders[0][0]
+        return next_ms
 
     def due(self, now_ms: int) -> Due:
         """What the clock brought. Who is asked for an id becomes eager: its announcement was the better way."""
@@ -254,8 +257,8 @@ class Gossip:
             awaited = self._awaited.get(event_id)
             if awaited is not None and awaited.due_ms == due_ms:
                 self._ask(event_id, awaited, now_ms, found)
-        if self._tell_at_ms is not None and self._tell_at_ms <= now_ms:
-            self._tell_at_ms = None
+        if self._tell_at_ms <= now_ms:
+            self._tell_at_ms = never_ms
             untold = ((link, self._unheard(link, ids)) for link, ids in self._untold.items())
             found.have = {link: ids for link, ids in untold if ids}
             self._untold = defaultdict(list)

@@ -18,11 +18,12 @@ class Lanes:
 
     def __init__(self) -> None:
         self._lanes: tuple[deque[bytes], ...] = tuple(deque() for _ in range(lane_count))
+        self._frames = 0
         self._bytes = 0
         self.dropped = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._lanes))
+        return self._frames
 
     def put(self, lane: int, frame: bytes, *, dropping: bool) -> bool:
         """Queue a frame. False: the link holds more than it ever may, and must be ended."""
@@ -32,14 +33,15 @@ class Lanes:
         if self._bytes + len(frame) > queue_bytes_max:
             return False
         self._lanes[lane].append(frame)
+        self._frames += 1
         self._bytes += len(frame)
         return True
 
     def take(self) -> bytes | None:
         """The next frame to send; None if nothing waits."""
-        for lane in self._lanes:
-            if lane:
-                frame = lane.popleft()
-                self._bytes -= len(frame)
-                return frame
-        return None
+        if not self._frames:
+            return None
+        frame = next(lane for lane in self._lanes if lane).popleft()
+        self._frames -= 1
+        self._bytes -= len(frame)
+        return frame

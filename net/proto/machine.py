@@ -26,8 +26,8 @@ from net.proto.handshake import ClientHandshake, Door, Line, Me, ServerHandshake
 from net.proto.meeting import Meeting, Memory, host_of, nothing_known
 from net.proto.peer import Peer
 from net.proto.peers import PeerBook
-from net.proto.rhythm import Rhythm, soonest
-from net.proto.takers import appending, takers
+from net.proto.rhythm import Rhythm
+from net.proto.takers import appending, stirring, takers
 from net.proto.values import (
     Admit,
     Answered,
@@ -58,7 +58,7 @@ from net.proto.values import (
     Stock,
     Wake,
     Woke,
-    is_traffic,
+    traffic,
 )
 from wattswarm.kernel.refusal import Malformed, Refused
 
@@ -72,7 +72,7 @@ questions_a_peer_max = 16
 class Ways:
     """How this node is to behave: who it is, who is a member, how many others may read, whom it knows, what it says.
 
-    ``memory``: what it knows of others from before.
+    ``memory``: what it knows of others from before. ``decode``: the message in a frame, as ``frame.decode`` reads it.
     """
 
     me: Me
@@ -81,6 +81,7 @@ class Ways:
     bootstrap: Sequence[str] = ()
     announcer: Announcer | None = None
     memory: Memory = nothing_known
+    decode: Callable[[bytes], m.Message | frame.Unknown] = frame.decode
 
 
 class Machine:
@@ -97,6 +98,7 @@ class Machine:
         self.meeting.bootstrap(ways.bootstrap)
         self._observers = ways.observers
         self._is_member = ways.is_member
+        self._decode = ways.decode
         self._draw = draw
         self._now_ms = now_ms
         self._door = Door(ways.is_member, self._is_graylisted, self._observer_room)
@@ -107,12 +109,12 @@ class Machine:
         self._rhythm = Rhythm(draw, now_ms)
         self._wake_ms: int | None = None
         self._stirred = True
-        self._meeting_ms: int | None = now_ms
+        self._meeting_ms = now_ms
 
     def handle(self, given: Input, now_ms: int) -> list[Output]:
         """What is to be done about one input. Never raises for what a peer sent."""
         self._now_ms = now_ms
-        self._stirred = not is_traffic(given)
+        self._stirred = type(given) not in traffic
         match given:
             case Received():
                 self._received(given)
@@ -126,7 +128,7 @@ class Machine:
             case Woke():
                 self._wake_ms = None
             case Heard():
-                self.meeting.heard(given.host, given.data, now_ms)
+                self._stirred = self.meeting.heard(given.host, given.data, now_ms)
             case Opened():
                 self._opened(given)
             case Closed():
@@ -209,11 +211,9 @@ class Machine:
             handshake = ServerHandshake(self.me, self._door, self._draw)
         else:
             handshake = ClientHandshake(self.me, self._door, self._draw, given.server_id)
-        dialled = given.server_id is not None
-        if given.server_id is not None:
             self.meeting.book.answered(given.address, given.server_id, self._now_ms)
-        budget = PeerBudget(self._now_ms)
-        now_ms = self._now_ms
+        dialled, now_ms = given.server_id is not None, self._now_ms
+        budget = PeerBudget(now_ms)
         peer = Peer(given.link, given.address, dialled, handshake, budget, opened_ms=now_ms, heard_ms=now_ms)
         self.peers[given.link] = peer
         if isinstance(handshake, ServerHandshake):
@@ -246,7 +246,7 @@ class Machine:
             return
         peer.heard_ms = self._now_ms
         try:
-            message = frame.decode(given.frame)
+            message = self._decode(given.frame)
             if isinstance(message, frame.Unknown):
                 peer.unknown += 1
             else:
@@ -266,6 +266,8 @@ class Machine:
             self.let_go(peer, refusal.reason)
 
     def _hear(self, peer: Peer, message: m.Message) -> None:
+        if type(message) in stirring:
+            self._stirred = True
         if peer.taken is None:
             self._shake_hands(peer, message)
             return
@@ -353,8 +355,8 @@ class Machine:
     def _due(self) -> None:
         """What the clock brought, or a change among the peers; and when to look again."""
         now_ms = self._now_ms
-        next_ms = self._next_ms()
-        if self._stirred or next_ms <= now_ms:
+        next_ms = now_ms if self._stirred else self._next_ms()
+        if next_ms <= now_ms:
             self._perform_due(now_ms)
             next_ms = self._next_ms()
         wake_ms = max(now_ms + 1, next_ms)
@@ -363,8 +365,7 @@ class Machine:
             self._out.append(Wake(wake_ms))
 
     def _next_ms(self) -> int:
-        next_ms = soonest(self.exchange.next_ms(), self._meeting_ms)
-        return self._rhythm.next_ms if next_ms is None else min(next_ms, self._rhythm.next_ms)
+        return min(self.exchange.next_ms(), self._meeting_ms, self._rhythm.next_ms)
 
     def _perform_due(self, now_ms: int) -> None:
         self.exchange.due(now_ms)
@@ -373,7 +374,7 @@ class Machine:
                 self._ping(peer)
         if self._rhythm.compares(now_ms):
             self._reconcile()
-        if self._stirred or (self._meeting_ms is not None and self._meeting_ms <= now_ms):
+        if self._stirred or self._meeting_ms <= now_ms:
             self._meet(now_ms)
 
     def _meet(self, now_ms: int) -> None:
@@ -394,7 +395,6 @@ class Machine:
 
     def _reconcile(self) -> None:
         """Compare with somebody, whatever gossip says."""
-        level = [peer for peer in self.peers.values() if peer.taken is not None and peer.stage == "level"]
-        partners = [peer for peer in level if not peer.reads_only]
+        partners = [one for one in self.peers.values() if one.taken and one.stage == "level" and not one.reads_only]
         if partners:
             self.exchange.reconcile(partners[self._draw.randrange(len(partners))], self._now_ms)

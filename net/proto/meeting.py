@@ -23,7 +23,7 @@ from net.proto.hands import Hands
 from net.proto.peer import Peer
 from net.proto.peers import PeerBook, rest_ms_max
 from net.proto.places import Known, Target
-from net.proto.rhythm import soonest
+from net.proto.rhythm import never_ms
 from net.proto.values import Placed, Relation
 from wattswarm.kernel.refusal import Malformed
 
@@ -97,13 +97,15 @@ class Meeting:
             if named and peer.dialled and not order.wanted:
                 self._hands.let_go(peer, "unwanted")
 
-    def heard(self, host: str, datagram: bytes, now_ms: int) -> None:
-        """A datagram came. A member that is new is tried at once, and may not have heard this node yet."""
+    def heard(self, host: str, datagram: bytes, now_ms: int) -> bool:
+        """A datagram came. A member that is new is tried at once, and may not have heard this node yet. Whether there
+        is a reason to look at what is due."""
         heard = self.ear.hear(host, datagram, now_ms)
-        if isinstance(heard, Heard):
-            self.book.heard(heard.node_id, heard.address, now_ms, new=heard.new)
-            if heard.new and self._announcer is not None:
-                self._announcer.prompt()
+        if not isinstance(heard, Heard):
+            return False
+        if heard.new and self._announcer is not None:
+            self._announcer.prompt()
+        return self.book.heard(heard.node_id, heard.address, now_ms, new=heard.new) or heard.new
 
     def joined(self, peer: Peer, now_ms: int) -> None:
         """A handshake is done."""
@@ -193,14 +195,14 @@ class Meeting:
             self._clock_again_ms = now_ms + clock_off_again_ms
             self._hands.let_go(min(old, key=lambda peer: peer.opened_ms), "clock")
 
-    def next_ms(self, now_ms: int) -> int | None:
+    def next_ms(self, now_ms: int) -> int:
         """When ``due`` has something, at the earliest."""
-        announce_ms = None if self._announcer is None else self._announcer.next_ms(now_ms)
-        return soonest(self.book.next_ms(now_ms), announce_ms, self.friends.next_ms(), self._clock_ms(), self._ask_ms)
+        announce_ms = never_ms if self._announcer is None else self._announcer.next_ms(now_ms)
+        return min(self.book.next_ms(now_ms), announce_ms, self.friends.next_ms(), self._clock_ms(), self._ask_ms)
 
-    def _clock_ms(self) -> int | None:
-        """When a clock may be asked again; None: there is no need to, or nobody to ask."""
+    def _clock_ms(self) -> int:
+        """When a clock may be asked again, if there is need to and somebody to ask."""
         if not self.clocks.off_ms:
-            return None
+            return never_ms
         opened = [peer.opened_ms for peer in self._hands.peers.values() if peer.taken and peer.taken.member]
-        return max(self._clock_again_ms, min(opened) + clock_off_again_ms) if opened else None
+        return max(self._clock_again_ms, min(opened) + clock_off_again_ms) if opened else never_ms

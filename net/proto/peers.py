@@ -25,6 +25,7 @@ from net.proto.conduct import Ledger
 from net.proto.draw import Draw
 from net.proto.message import addresses_max
 from net.proto.places import Known, Place, Source, Target, found_by, node_named, worth, worth_keeping
+from net.proto.rhythm import never_ms
 from wattswarm.kernel.refusal import Refused
 
 mesh_full = 12
@@ -91,15 +92,22 @@ class PeerBook:
             place.node_id = node_id
         return True
 
-    def heard(self, node_id: bytes, address: str, now_ms: int, *, new: bool = True) -> None:
-        """A node was heard on the local network (signed, by itself): it is there. ``new``: it is tried at once."""
-        if self.learn(address, "heard", node_id):
-            place = self._places[address]
-            place.node_id = node_id
-            place.seen_ms = now_ms
-            if new:
-                place.failures = 0  # what failed before it was silent says nothing about now
-                place.due_ms = min(place.due_ms, now_ms)
+    def heard(self, node_id: bytes, address: str, now_ms: int, *, new: bool = True) -> bool:
+        """A node was heard on the local network (signed, by itself): it is there. ``new``: it is tried at once.
+
+        Whether that may change whom to dial: most of what is heard was known.
+        """
+        before = len(self._places)
+        if not self.learn(address, "heard", node_id):
+            return False
+        place = self._places[address]
+        told = new or len(self._places) > before or place.node_id != node_id
+        place.node_id = node_id
+        place.seen_ms = now_ms
+        if new:
+            place.failures = 0  # what failed before it was silent says nothing about now
+            place.due_ms = min(place.due_ms, now_ms)
+        return told
 
     def told(self, teller: bytes, teller_host: str, addresses: Iterable[str], now_ms: int) -> int:
         """Addresses that a peer says it connected to, 32 a minute of one teller. How many are in the book now."""
@@ -260,8 +268,8 @@ class PeerBook:
             place.dialling_since_ms = now_ms
         return [Target(place.address, place.node_id) for place in chosen]
 
-    def next_ms(self, now_ms: int) -> int | None:
-        """When ``dial`` may have something new, if nothing happens before; None: not by itself."""
+    def next_ms(self, now_ms: int) -> int:
+        """When ``dial`` may have something new, if nothing happens before."""
         lacking, spares = self.lacking() > 0, self._spares()
         places = self._places.values()
         dials = [place.dialling_since_ms for place in places if place.dialling_since_ms is not None]
@@ -272,7 +280,7 @@ class PeerBook:
             due_ms = max(place.due_ms, place.spared_ms) if spares else place.due_ms
             if wanted and due_ms > now_ms and place.dialling_since_ms is None:
                 times.append(min(due_ms, now_ms + backoff_ms_max))
-        return max(now_ms, min(times)) if times else None
+        return max(now_ms, min(times)) if times else never_ms
 
     def _ready(self, now_ms: int, busy: set[bytes | None]) -> tuple[list[Place], list[Place]]:
         """Places that may be dialled, friends' and others', one a node, those that failed least first."""

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from net.proto.message import prefix_bytes
+from net.proto.rhythm import never_ms
 from net.proto.values import Head, Link
 from wattswarm.kernel.limits import backfill_batch_events
 
@@ -191,12 +192,12 @@ class Pulls:
             if course.wanted is not None and course.due_ms <= now_ms
         ]
 
-    def next_ms(self) -> int | None:
+    def next_ms(self) -> int:
         """When the next range is late."""
         if not self._taken:
-            return None
+            return never_ms
         courses = (course for peer in self._peers.values() for course in peer.under_way.values())
-        return min((course.due_ms for course in courses if course.wanted is not None), default=None)
+        return min((course.due_ms for course in courses if course.wanted is not None), default=never_ms)
 
     def idle(self, link: Link) -> bool:
         """Whether nothing is to be asked of the peer any more."""

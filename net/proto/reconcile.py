@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from net.proto.items import Items
 from net.proto.message import NegClose, NegErr, NegMsg, NegOpen
 from net.proto.negentropy import Initiator, Responder
+from net.proto.rhythm import never_ms
 from net.proto.values import Link, Set
 from wattswarm.kernel.refusal import Malformed, Refused
 
@@ -59,7 +60,7 @@ class Sessions:
         self._asking: dict[Link, _Asking] = {}
         self._answering: dict[Link, dict[int, _Answering]] = {}
         self._next = 0
-        self._silent_ms: int | None = None
+        self._silent_ms = never_ms
 
     def left(self, link: Link) -> None:
         """The peer is gone, and its sessions with it."""
@@ -141,7 +142,7 @@ class Sessions:
 
     def silent(self, now_ms: int) -> list[Link]:
         """Peers whose session this side gives up; answered ones that went silent are forgotten."""
-        if self._silent_ms is None or now_ms < self._silent_ms:
+        if now_ms < self._silent_ms:
             return []
         for sessions in self._answering.values():
             for session in [key for key, one in sessions.items() if one.heard_ms + silence_ms_max <= now_ms]:
@@ -151,14 +152,13 @@ class Sessions:
             del self._asking[link]
         heard = [one.heard_ms for one in self._asking.values()]
         heard += [one.heard_ms for sessions in self._answering.values() for one in sessions.values()]
-        self._silent_ms = min(heard) + silence_ms_max if heard else None
+        self._silent_ms = min(heard) + silence_ms_max if heard else never_ms
         return given_up
 
     def _watch(self, now_ms: int) -> None:
         """A session begins: it may be silent from now on."""
-        silent_ms = now_ms + silence_ms_max
-        self._silent_ms = silent_ms if self._silent_ms is None else min(self._silent_ms, silent_ms)
+        self._silent_ms = min(self._silent_ms, now_ms + silence_ms_max)
 
-    def next_ms(self) -> int | None:
+    def next_ms(self) -> int:
         """When ``silent`` may find something, at the earliest."""
         return self._silent_ms

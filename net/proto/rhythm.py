@@ -11,15 +11,8 @@ from net.proto.draw import Draw
 ping_every_ms = 15_000
 reconcile_every_ms = 30_000
 reconcile_every_ms_max = 300_000
-
-
-def soonest(*times_ms: int | None) -> int | None:
-    """The least of the times that there are."""
-    found = None
-    for at_ms in times_ms:
-        if at_ms is not None and (found is None or at_ms < found):
-            found = at_ms
-    return found
+never_ms = 1 << 62
+"""When something is due that the clock alone does not bring: later than any time."""
 
 
 class Rhythm:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from net.proto.peer import Peer
+from net.proto.rhythm import never_ms
 from net.proto.values import Link
 
 settle_ms = 300
@@ -38,6 +39,6 @@ class Settling:
                 settled.append(peers[link])
         return settled
 
-    def next_ms(self) -> int | None:
+    def next_ms(self) -> int:
         """When ``due`` has somebody, at the earliest."""
-        return min(self._due_ms.values()) if self._due_ms else None
+        return min(self._due_ms.values()) if self._due_ms else never_ms

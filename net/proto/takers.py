@@ -14,6 +14,10 @@ appending: frozenset[type[m.Message]] = frozenset({m.Events, m.Have, m.Range, m.
 """What an observer may not send: it reads only."""
 
 
+stirring: frozenset[type[m.Message]] = frozenset({m.Hello, m.Welcome, m.Peers, m.Relation})
+"""What may change who is connected or may be dialled."""
+
+
 def takers(exchange: Exchange, meeting: Meeting) -> dict[type[m.Message], Callable[[Peer, Any, int], None]]:
     """Who takes which message."""
     return {

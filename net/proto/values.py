@@ -167,15 +167,8 @@ Input: TypeAlias = (
     | Placed | ClockSet | Woke
 )  # fmt: skip
 
-_meeting_heads = frozenset({b"\x01", b"\x02", b"\x16", b"\x17"})
-"""HELLO, WELCOME, PEERS and RELATION, as their frames say it."""
-
-
-def is_traffic(given: Input) -> bool:
-    """Whether an input is of the many that change nothing about who is connected or may be dialled."""
-    if isinstance(given, Received):
-        return given.frame[1:2] not in _meeting_heads
-    return isinstance(given, Appended | Ingested | Answered | Woke)
+traffic: frozenset[type[Input]] = frozenset({Received, Heard, Appended, Ingested, Answered, Woke})
+"""The many inputs that seldom change who is connected or may be dialled, and then it is told."""
 
 
 # -- what there is at first -----------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ import pytest
 
 from net.proto import frame
 from net.proto import message as m
+from net.proto import values as v
 from netsim.faults import Faults, Mend
-from netsim.network import Host, Network
+from netsim.network import Network
 from netsim.node import SimNode
 from netsim.scenario import Fault, FaultKind, LiarKind, Load, Scenario
 from netsim.scenario import load as load_scenario
@@ -186,9 +187,10 @@ def test_a_braggart_claims_what_there_is_not(monkeypatch: pytest.MonkeyPatch) ->
     said: dict[str, list[object]] = defaultdict(list)
     real = Network.send
 
-    def send(self: Network, host: Host, link: int, lane: int, data: bytes, dropping: bool) -> None:
-        said[host.name].append(frame.decode(data))
-        real(self, host, link, lane, data, dropping)
+    def send(self: Network, sent: v.Send) -> None:
+        end = self._ends.get(sent.link)
+        said["" if end is None else end.host.name].append(frame.decode(sent.frame))
+        real(self, sent)
 
     monkeypatch.setattr(Network, "send", send)
     world = lied("braggart", load_scenario("eclipse"))

@@ -19,14 +19,9 @@ class Host:
         self.name, self.address, self.node_id, self.up = name, f"{name}:1", name.encode(), True
         self.timeline = timeline
         self.heard: list[tuple[int, v.Input]] = []
-        self.links = 0
 
     def feed(self, given: v.Input) -> None:
         self.heard.append((self.timeline.elapsed_ms, given))
-
-    def next_link(self) -> int:
-        self.links += 1
-        return self.links
 
     def frames(self) -> list[tuple[int, bytes]]:
         return [(at, given.frame) for at, given in self.heard if isinstance(given, v.Received)]
@@ -54,7 +49,7 @@ class Wired:
     def send(self, count: int, size: int = 10) -> list[bytes]:
         frames = [number.to_bytes(4, "big") + bytes(size - 4) for number in range(count)]
         for frame in frames:
-            self.wires.send(self.one, 1, m.EVENTS, frame, False)
+            self.wires.send(v.Send(1, m.EVENTS, frame))
         self.wires.go()
         return frames
 
@@ -63,7 +58,7 @@ class Wired:
         sent = []
         for number in range(count):
             sent.append(number.to_bytes(4, "big"))
-            self.wires.send(self.one, 1, m.EVENTS, sent[-1], False)
+            self.wires.send(v.Send(1, m.EVENTS, sent[-1]))
             self.wires.go()
             self.run(every_ms)
         came = self.other.frames()
@@ -89,8 +84,8 @@ def test_frames_take_their_latency_and_keep_their_order() -> None:
 def test_what_is_said_at_once_goes_by_lanes() -> None:
     wired = Wired()
     for lane, frame in ((m.BACKFILL, b"last"), (m.EVENTS, b"next"), (m.FINALITY, b"first")):
-        wired.wires.send(wired.one, 1, lane, frame, False)
-    wired.wires.close(wired.one, 1)
+        wired.wires.send(v.Send(1, lane, frame))
+    wired.wires.close(1)
     wired.run(100)
     assert wired.other.frames() == [], "nothing goes before all is said"
     wired.wires.go()
@@ -140,7 +135,7 @@ def test_a_cut_in_one_direction_holds_what_goes_there_alone() -> None:
     wired = Wired()
     wired.wires.cut(["one"], ["other"])
     sent = wired.send(3)
-    wired.wires.send(wired.other, 1, m.EVENTS, b"back", False)
+    wired.wires.send(v.Send(2, m.EVENTS, b"back"))
     wired.wires.go()
     wired.shout(2)
     assert (wired.other.frames(), wired.other.datagrams()) == ([], [])
@@ -163,5 +158,5 @@ def test_a_reset_is_told_to_both_ends() -> None:
     wired.wires.reset(["one"])
     wired.send(1)
     wired.run(1_000)
-    assert [host.heard[-1][1] for host in (wired.one, wired.other)] == [v.Closed(1), v.Closed(1)]
+    assert [host.heard[-1][1] for host in (wired.one, wired.other)] == [v.Closed(1), v.Closed(2)]
     assert wired.other.frames() == []

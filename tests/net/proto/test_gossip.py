@@ -12,6 +12,7 @@ import pytest
 
 from net.proto import gossip
 from net.proto.gossip import Gossip
+from net.proto.rhythm import never_ms
 
 
 def ids(*numbers: int) -> list[bytes]:
@@ -34,13 +35,13 @@ def test_an_event_is_pushed_on_eager_links_and_announced_on_lazy_ones() -> None:
     assert node.next_ms() == gossip.announce_every_ms
     assert node.due(gossip.announce_every_ms - 1).have == {}
     assert node.due(gossip.announce_every_ms).have == {3: ids(7)}
-    assert node.next_ms() is None
+    assert node.next_ms() == never_ms
 
 
 def test_an_event_of_ones_own_is_pushed_to_everybody() -> None:
     node = linked(1, lazy=(2,))
     assert node.spread(ids(7), 0, own=True, repaired=False) == {1: ids(7), 2: ids(7)}
-    assert node.next_ms() is None
+    assert node.next_ms() == never_ms
 
 
 def test_what_was_announced_is_asked_for_in_that_order() -> None:
@@ -60,7 +61,7 @@ def test_nobody_is_told_what_they_are_known_to_have() -> None:
     assert node.came(1, ids(7)) == (ids(7), False)
     assert node.told(3, ids(7)) == []
     assert node.spread(ids(7), 0, own=False, repaired=False) == {2: ids(7)}
-    assert node.next_ms() is None
+    assert node.next_ms() == never_ms
 
 
 def test_pushes_that_bring_nothing_new_are_needless_in_the_end() -> None:
@@ -129,8 +130,8 @@ def test_who_brings_nothing_for_long_of_what_was_asked_has_broken_its_promises()
     node.due(later(gossip.promise_patience_ms + gossip.want_patience_ms))
     for _ in range(3):
         at = node.next_ms()
-        assert at is None or node.due(at).broken == {}
-    assert node.next_ms() is None
+        assert at == never_ms or node.due(at).broken == {}
+    assert node.next_ms() == never_ms
 
 
 def test_what_comes_late_was_asked_for_all_the_same_and_is_no_needless_push() -> None:
@@ -284,9 +285,9 @@ class Mesh:
 
     def run(self, until_ms: int) -> None:
         while True:
-            times = [at for node in self.nodes if (at := node.next_ms()) is not None]
+            times = [node.next_ms() for node in self.nodes]
             times += [self.queue[0][0]] if self.queue else []
-            if not times or min(times) > until_ms:
+            if min(times) > until_ms:
                 self.now_ms = until_ms
                 return
             self.now_ms = max(self.now_ms, min(times))

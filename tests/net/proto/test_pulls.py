@@ -5,6 +5,7 @@ from __future__ import annotations
 from net.proto import pulls
 from net.proto.message import prefix_bytes
 from net.proto.pulls import Pulls, Wanted
+from net.proto.rhythm import never_ms
 from wattswarm.kernel.limits import backfill_batch_events
 
 ada, ben = b"\xaa" * 32, b"\xbb" * 32
@@ -64,7 +65,7 @@ def test_the_next_range_is_asked_for_while_what_came_is_stored() -> None:
     assert node.under_way(1, ada) == Wanted(ada, 0, batch - 1)
     node.brought(1, ada, batch - 100, more=False)
     assert node.under_way(1, ada) is None
-    assert node.next_ms() is None, "what is being stored is not late"
+    assert node.next_ms() == never_ms, "what is being stored is not late"
     assert node.next(1, 0) == [Wanted(ada, batch, 2 * batch - 1)]
     node.brought(1, ada, batch, more=False)
     chains[ada] = (batch - 1, tip)
@@ -150,7 +151,7 @@ def test_a_range_that_does_not_come_is_late() -> None:
     assert node.late(99 + pulls.range_patience_ms) == []
     assert node.late(100 + pulls.range_patience_ms) == [(1, ada)]
     node.failed(1, ada)
-    assert node.next_ms() is None
+    assert node.next_ms() == never_ms
 
 
 def test_a_gap_is_asked_of_who_showed_it() -> None:
