@@ -47,7 +47,7 @@ class Timeline:
     def at(self, at_ms: int, what: Callable[[], None]) -> None:
         """Have ``what`` happen at a time; now, if that is past."""
         self._order += 1
-        heappush(self._queue, (max(self.now_ms, at_ms), self._order, what))
+        heappush(self._queue, (at_ms if at_ms > self.now_ms else self.now_ms, self._order, what))
 
     def after(self, delay_ms: int, what: Callable[[], None]) -> None:
         """Have ``what`` happen in ``delay_ms``."""

@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct
@@ -74,7 +75,7 @@ class End:
 class Network:
     """All connections and datagrams of one run. ``draw``: the run's, for everything that chance decides here.
 
-    Every end has a link number of its own, which no other has or had.
+    Every end has a link number of its own, which no other has or had. ``unsent``: ends that wait for ``go``.
     """
 
     def __init__(self, timeline: Timeline, draw: random.Random, terms: LinkTerms) -> None:
@@ -85,7 +86,7 @@ class Network:
         self._at: dict[str, Host] = {}
         self._ends: dict[int, End] = {}
         self._links = 0
-        self._unsent: list[End] = []
+        self.unsent: list[End] = []
         self._cuts: Counter[tuple[str, str]] = Counter()
         self.frames = 0
         self.bytes: Counter[str] = Counter()
@@ -179,12 +180,12 @@ class Network:
     def _moved(self, end: End) -> None:
         if not end.unsent:
             end.unsent = True
-            self._unsent.append(end)
+            self.unsent.append(end)
 
     def go(self) -> None:
         """All of what one input led to is said: it goes out, and of each connection by its lanes."""
-        while self._unsent:
-            ends, self._unsent = self._unsent, []
+        while self.unsent:
+            ends, self.unsent = self.unsent, []
             for end in ends:
                 end.unsent = False
                 self._pump(end)
@@ -207,9 +208,10 @@ class Network:
             self.frames += 1
             self.bytes[end.host.name] += len(frame)
             assert end.other is not None
-            rate = self.terms.bytes_per_ms
-            sending_ms = len(frame) // rate if rate else 0
-            self._carry(end, v.Received(end.other.link, frame), sending_ms + self._latency() + self._resent_ms())
+            terms = self.terms
+            sending_ms = len(frame) // terms.bytes_per_ms if terms.bytes_per_ms else 0
+            resent_ms = self._resent_ms() if terms.loss else 0
+            self._carry(end, v.Received(end.other.link, frame), sending_ms + self._latency() + resent_ms)
             if sending_ms:
                 end.busy = True
                 self._timeline.after(sending_ms, lambda: self._sent(end))
@@ -227,7 +229,7 @@ class Network:
             end.held.append(given)
             return
         end.clear_ms = max(end.clear_ms, self._timeline.now_ms + delay_ms)
-        self._timeline.at(end.clear_ms, lambda: self._arrive(end, other, given))
+        self._timeline.at(end.clear_ms, partial(self._arrive, end, other, given))
 
     def _arrive(self, end: End, other: End, given: v.Input) -> None:
         if self._cuts and self._is_cut(end):
@@ -262,8 +264,9 @@ class Network:
     # -- chance -----------------------------------------------------------------------------------------------------
 
     def _latency(self) -> int:
-        late_ms = drawn(self._draw, self.terms.spike_ms) if self._chance(self.terms.spikes) else 0
-        return late_ms + drawn(self._draw, self.terms.latency_ms)
+        terms = self.terms
+        late_ms = drawn(self._draw, terms.spike_ms) if terms.spikes and self._chance(terms.spikes) else 0
+        return late_ms + drawn(self._draw, terms.latency_ms)
 
     def _chance(self, share: float) -> bool:
         return share > 0 and self._draw.random() < share
@@ -271,7 +274,7 @@ class Network:
     def _resent_ms(self) -> int:
         """How much later a frame comes because packets of it were lost."""
         late_ms, loss = 0, self.terms.loss
-        for times in range(resends_max if loss else 0):
+        for times in range(resends_max):
             if not self._chance(loss):
                 break
             late_ms += resend_ms << times

@@ -174,15 +174,15 @@ class SimNode:
 
     def later(self, delay_ms: int, what: Callable[[], object]) -> None:
         """Something of this process: with it, it is gone."""
-        life = self._life
+        self.around.timeline.after(delay_ms, partial(self._then, self._life, what))
 
-        def then() -> None:
-            if self._life == life and self._stalled is not None:
-                self._stalled.append(then)
-            elif self._life == life:
-                what()
-
-        self.around.timeline.after(delay_ms, then)
+    def _then(self, life: int, what: Callable[[], object]) -> None:
+        if self._life != life:
+            return
+        if self._stalled is not None:
+            self._stalled.append(partial(self._then, life, what))
+        else:
+            what()
 
     def set_clock(self, skew_ms: int) -> None:
         """Somebody sets this host's clock."""
@@ -213,7 +213,8 @@ class SimNode:
         for output in self.machine.handle(given, self.clock()):
             self.perform(output)
         self._hearing = heard
-        self.around.wires.go()
+        if self.around.wires.unsent:
+            self.around.wires.go()
 
     def _bearer(self) -> str:
         given = self._hearing
