@@ -52,6 +52,7 @@ def _twenty(seconds: float, notes_per_s: float) -> Scenario:
         nodes=20,
         finalizers=7,
         signatures="once",
+        folds="once",
         seconds=seconds,
         load=Load(notes_per_s=notes_per_s),
     )

@@ -36,11 +36,12 @@ class Written:
 
 
 class SimStore(MemoryStore):
-    """The in-memory log, and what was written since somebody last ``took`` it."""
+    """The in-memory log, what was written since somebody last ``took`` it, and the ``changes`` written last."""
 
     def __init__(self) -> None:
         super().__init__()
         self.written = Written()
+        self.changes = Changes()
         self.forks: dict[bytes, dict[bytes, int]] = defaultdict(dict)
         self.live_forks: dict[bytes, bytes] = {}
 
@@ -54,7 +55,7 @@ class SimStore(MemoryStore):
 
     def note(self, changes: Changes) -> None:
         """Work out what a transaction is about to change."""
-        written = self.written
+        written, self.changes = self.written, changes
         for author, line in changes.chains.items():
             written.authors.add(author)
             self._note_void(author, line)

@@ -26,8 +26,9 @@ from netsim.pilot import ExecutorTerms, Pilot
 from netsim.recovery import Return
 from netsim.releases import Release, folded_again
 from netsim.releases import this as this_release
+from netsim.steps import Steps
 from sel.authoring import Author, Request, author_batch
-from sel.ingest import Knowledge, Taken, take_in
+from sel.ingest import Knowledge, Taken
 from sel.log import TaskRecord, task_record
 from sel.memory import at_once
 from sel.rows import Waiting
@@ -61,6 +62,7 @@ class Surroundings:
     wires: Wires
     genesis: Genesis
     decoder: Decoder
+    steps: Steps
     watcher: Watcher
     database: DatabaseTerms = field(default_factory=DatabaseTerms)
     executor: ExecutorTerms = field(default_factory=ExecutorTerms)
@@ -258,11 +260,14 @@ class SimNode:
     def transact(self, events: Sequence[Event], certificates: Sequence[Certificate], *, asked: bool) -> Taken:
         """Take events and certificates into the log, and tell whoever has to know."""
         self.release.runs()
+        store, now_ms = self.disk.store, self.clock()
 
         async def work(txn: Txn) -> Taken:
-            return await take_in(txn, self.knowledge, events, certificates, self.clock(), self.node_id)
+            return await self.around.steps.take_in(
+                store, txn, self.knowledge, events, certificates, now_ms, self.node_id
+            )
 
-        taken = at_once(self.disk.store.transact(work))
+        taken = at_once(store.transact(work))
         self._spread(own=False, asked=asked)
         for event in events:
             if taken.outcomes[event.id] == Waiting("early"):

@@ -67,6 +67,7 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     ``spares``: nodes beside them that are no members at first; they read along, and may become members.
     ``size``: small scenarios are swept often, big ones seldom; huge ones, and those for a cluster, are run alone.
     ``signatures``: whether each node checks those of the events that it gets, or one does for all nodes of the run.
+    ``folds``: whether each works out what an event does to its log, or those whose logs are alike share that.
     ``lasting``: nodes whose daemons no fault ends (of a cluster), so that their memory is seen over a whole run.
     """
 
@@ -74,6 +75,7 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     about: str
     size: Literal["small", "big", "huge", "cluster"] = "small"
     signatures: Literal["each", "once"] = "each"
+    folds: Literal["each", "once"] = "each"
     nodes: Annotated[int, Meta(ge=1, le=nodes_max)] = 4
     finalizers: Count = 0
     late: Count = 0

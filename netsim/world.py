@@ -23,6 +23,7 @@ from netsim.network import Network
 from netsim.node import SimNode, Surroundings
 from netsim.releases import this as this_release
 from netsim.scenario import Scenario
+from netsim.steps import Steps
 from netsim.trace import Trace
 from netsim.workload import Workload, lay_history
 from wattswarm.kernel.codec import sha256
@@ -74,11 +75,13 @@ class World:
             signers=keys[:1],
         )
         self._network = Membership.of(genesis)
+        self.steps = Steps(once=scenario.folds == "once")
         around = Surroundings(
             self.timeline,
             self.wires,
             genesis,
             Decoder(genesis.network_id, once=scenario.signatures == "once"),
+            self.steps,
             self,
             scenario.database,
             scenario.executor,
