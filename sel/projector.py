@@ -24,7 +24,7 @@ from wattswarm.kernel.task.candidate import candidate_hash
 from wattswarm.kernel.task.fold import Pins, TaskState
 from wattswarm.kernel.verdict import Verdict
 
-pins_kept_max = 512
+pins_kept_max = 256
 
 
 class PinsCache(OrderedDict[bytes, Pins]):

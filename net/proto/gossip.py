@@ -18,7 +18,7 @@ from heapq import heappop, heappush
 from net.proto.rhythm import never_ms
 from net.proto.values import Link
 
-ids_met_max = 32_768
+ids_met_max = 8_192
 ids_awaited_max = 16_384
 announcers_max = 4
 push_chance_ms = 60

@@ -131,7 +131,7 @@ def test_more_certificates_that_wait_than_may(world: World, node: SimNode, count
 
 def test_more_in_memory_than_may(world: World, node: SimNode, monkeypatch: pytest.MonkeyPatch) -> None:
     exchange = node.machine.exchange
-    for most, said in ((gossip.ids_met_max, "remembers 32769 ids"), (gossip.ids_awaited_max, "waits for 16385 events")):
+    for most, said in ((gossip.ids_met_max, "remembers 8193 ids"), (gossip.ids_awaited_max, "waits for 16385 events")):
         sizes = (most + 1, 0) if most == gossip.ids_met_max else (0, most + 1)
         monkeypatch.setattr(exchange.gossip, "sizes", lambda sizes=sizes: sizes)
         with pytest.raises(Violation, match=said):

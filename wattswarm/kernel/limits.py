@@ -61,4 +61,4 @@ parked_certificates_bytes_max = 16_777_216
 inline_mime_allowlist = ("application/json", "text/plain", "text/markdown", "text/csv")
 
 events_remembered_max = 512
-contracts_remembered_max = 512
+contracts_remembered_max = 256
