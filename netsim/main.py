@@ -181,17 +181,27 @@ def reported(files: tuple[Path, ...], html: Path) -> None:
     from netsim import growth, report  # noqa: PLC0415 - only a report needs the plotting library
 
     runs = [sweeps.read_record(file) for file in files]
+    _check_nothing_lost(runs, html)
     if len(runs) > 1:
-        _check_comparable(files, runs, html)
+        _check_comparable(files, runs)
     for written in growth.write(runs, html) if len(runs) > 1 else report.write(runs[0], html):
         click.echo(str(written))
 
 
-def _check_comparable(files: Sequence[Path], runs: Sequence[sweeps.Recorded], html: Path) -> None:
-    """Refuse what cannot be drawn together, or would be lost by it."""
-    if html.with_suffix(".json").resolve() in {file.resolve() for file in files}:
+def _check_nothing_lost(runs: Sequence[sweeps.Recorded], html: Path) -> None:
+    """Refuse a page whose numbers would replace a recorded run, unless they are that very run's."""
+    beside = html.with_suffix(".json")
+    try:
+        there = sweeps.read_record(beside)
+    except Refused:
+        return
+    if [there] != runs:
         found = Problem("--html", str(html), "a page of another name than the runs'")
-        raise Refused("file", "the numbers of the report would replace a recorded run", (found,))
+        raise Refused("file", f"the numbers of the report would replace the run in {beside}", (found,))
+
+
+def _check_comparable(files: Sequence[Path], runs: Sequence[sweeps.Recorded]) -> None:
+    """Refuse what cannot be drawn together."""
     for file, recorded in zip(files, runs, strict=True):
         if sweeps.is_cluster(recorded.outcome):
             raise Refused("record", f"{file} is a run of daemons, whose hops nobody counts: draw it by itself")
