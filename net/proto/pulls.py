@@ -15,7 +15,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from net.proto.message import prefix_bytes
 from net.proto.rhythm import never_ms
 from net.proto.values import Head, Link
 from wattswarm.kernel.limits import backfill_batch_events
@@ -56,7 +55,6 @@ class _Peer:
     waiting: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
     under_way: dict[bytes, _Course] = field(default_factory=dict)
     broken: set[bytes] = field(default_factory=set)
-    differs: bool = False
 
 
 class Pulls:
@@ -78,13 +76,12 @@ class Pulls:
             del self._taken[author]
 
     def told(self, link: Link, entries: Iterable[tuple[bytes, int, bytes]]) -> None:
-        """The peer's frontier, or a part of it: (author, seq, first bytes of the id there)."""
-        peer = self._peers[link]
-        for author, seq, prefix in entries:
+        """The peer's frontier, or a part of it: (author, seq, first bytes of the id there).
+
+        Where its event is another one than the one here, ranges do not help: the comparison that follows them does.
+        """
+        for author, seq, _ in entries:
             self.missing(link, author, seq)
-            here = self.chains.get(author)
-            if here is not None and here[0] == seq and here[1][:prefix_bytes] != prefix:
-                peer.differs = True
 
     def missing(self, link: Link, author: bytes, seq: int) -> None:
         """The peer holds the author's chain up to ``seq``: what of it is not here is asked for."""
@@ -174,7 +171,6 @@ class Pulls:
             peer.waiting.pop(author, None)
             if len(peer.broken) < authors_waiting_max:
                 peer.broken.add(author)
-            peer.differs = True
 
     def _over(self, link: Link, author: bytes) -> None:
         peer = self._peers.get(link)
@@ -203,7 +199,3 @@ class Pulls:
         """Whether nothing is to be asked of the peer any more."""
         peer = self._peers[link]
         return not peer.waiting and not peer.under_way
-
-    def differs(self, link: Link) -> bool:
-        """Whether its frontier showed something that ranges do not mend: a fork, or a claim that was not kept."""
-        return self._peers[link].differs

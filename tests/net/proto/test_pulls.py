@@ -29,7 +29,6 @@ def test_what_is_missing_is_asked_for_in_ranges_from_the_first_gap_on() -> None:
     node.came(1, ada)
     assert node.next(1, 0) == []
     assert node.idle(1)
-    assert not node.differs(1)
 
 
 def test_an_author_is_asked_of_one_peer_at_a_time() -> None:
@@ -119,14 +118,12 @@ def test_nothing_is_asked_of_a_peer_that_is_behind_or_level() -> None:
     node.told(1, [(ada, 3, other[:prefix_bytes]), (ben, 5, tip[:prefix_bytes])])
     assert node.next(1, 0) == []
     assert node.idle(1)
-    assert not node.differs(1)
 
 
-def test_another_event_at_the_same_place_is_a_difference_that_ranges_do_not_mend() -> None:
+def test_another_event_at_the_same_place_is_nothing_that_ranges_mend() -> None:
     node = Pulls({ada: (5, tip)})
     node.joined(1)
     node.told(1, [(ada, 5, other[:prefix_bytes])])
-    assert node.differs(1)
     assert node.idle(1)
 
 
@@ -138,7 +135,6 @@ def test_a_peer_that_does_not_have_what_it_said_is_not_asked_again() -> None:
     node.next(1, 0)
     node.failed(1, ada)
     assert node.next(1, 0) == []
-    assert node.differs(1)
     assert node.next(2, 0) == [Wanted(ada, 0, batch - 1)]
 
 
