@@ -14,7 +14,7 @@ from wattswarm.runtime.client import RuntimeClient, RuntimeFailure, check_url, c
 from wattswarm.runtime.contract import ExecuteRequest
 
 request = ExecuteRequest("t", "e", "swarm", {"prompt": "hi"}, "default", {}, "explore", "a")
-deadline_ms = 400
+deadline_ms = 2_000
 ok_kept_open = b'HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{"status": "ok"}'
 
 failures = [
@@ -47,7 +47,7 @@ async def test_a_bad_runtime_ends_in_a_typed_failure_within_its_deadline(behave:
         with pytest.raises(RuntimeFailure) as failure:
             await client.execute(request, deadline_ms)
         assert failure.value.kind == kind
-        assert trio.current_time() - began < deadline_ms / 1000 + 2
+        assert trio.current_time() - began < deadline_ms / 1000 + 5
 
 
 async def test_the_client_works_on_after_a_failure() -> None:
