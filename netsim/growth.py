@@ -104,7 +104,7 @@ def write(runs: Sequence[Recorded], file: Path) -> list[Path]:
     page.table([_row(point) for point in points], heads)
     for name, question, unit, lines in plots:
         page.plot(name, question, _draw(points, unit, lines))
-    return page.write(points)
+    return page.write({"points": points})
 
 
 def _row(point: Point) -> tuple[str, ...]:

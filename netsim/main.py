@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO, TypeVar
 
 import click
 from msgspec.structs import replace
@@ -19,7 +20,10 @@ from netsim import sweep as sweeps
 from netsim.cluster.options import Wanted, cluster_options, run_cluster
 from netsim.scenario import Scenario
 from netsim.world import Outcome, World
+from wattswarm.kernel.limits import members_max
 from wattswarm.kernel.refusal import Problem, Refused
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group(
@@ -38,12 +42,25 @@ def listed() -> None:
     output.table(("scenario", "nodes", "size", "what"), [(s.name, str(s.nodes), s.size, s.about) for s in found])
 
 
-def _has_folder(_context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
-    """Refuse a file to write whose folder is not there, before there is anything to lose."""
-    if path is not None and not path.parent.is_dir():
-        found = Problem(f"--{option.name}", str(path), "a file in a folder that is there")
-        raise Refused("file", "nothing can be written there", (found,))
+def _writable(_context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a file that cannot be written, before there is anything to lose."""
+    if path is None:
+        return None
+    there = path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        found = Problem(f"--{option.name}", str(path), "a file in a folder that is there, which may be written")
+        raise Refused("file", f"nothing can be written there: {error.strerror}", (found,)) from None
+    if not there:
+        path.unlink()
     return path
+
+
+def _file_option(name: str, help_text: str, *, required: bool = False) -> Callable[[F], F]:
+    """An option that names a file to write."""
+    kind = click.Path(dir_okay=False, path_type=Path)
+    return click.option(name, type=kind, callback=_writable, required=required, help=help_text)
 
 
 def _chosen(name: str, nodes: int | None, *, cluster: bool = False) -> Scenario:
@@ -52,8 +69,8 @@ def _chosen(name: str, nodes: int | None, *, cluster: bool = False) -> Scenario:
     if nodes is None:
         return scenario
     least = 1 + scenario.late + sum(scenario.liars.values())
-    if not least <= nodes <= scenarios.nodes_max:
-        found = Problem("nodes", str(nodes), f"{least} to {scenarios.nodes_max}")
+    if not least <= nodes <= members_max:
+        found = Problem("nodes", str(nodes), f"{least} to {members_max}")
         raise Refused("nodes", "so many nodes cannot be simulated", (found,))
     return replace(scenario, nodes=nodes)
 
@@ -62,24 +79,25 @@ def _chosen(name: str, nodes: int | None, *, cluster: bool = False) -> Scenario:
 @click.argument("scenario")
 @click.option("--seed", type=click.IntRange(0), default=1, help="the number that makes the run [1]")
 @click.option("--nodes", type=int, help="another number of nodes than the scenario's")
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    callback=_has_folder,
-    help="write the run down, for report and replay",
-)
-@click.option("--trace", type=click.File("w"), help="write every line of the trace")
+@_file_option("--out", "write the run down, for report and replay")
+@_file_option("--trace", "write every line of the trace")
 @cluster_options
-def one(scenario: str, seed: int, nodes: int | None, out: Path | None, trace: TextIO | None, wanted: Wanted) -> int:
+def one(scenario: str, seed: int, nodes: int | None, out: Path | None, trace: Path | None, wanted: Wanted) -> int:
     """Run one scenario (a name of `list`, or a TOML file) with one seed."""
     chosen = wanted.changed(_chosen(scenario, nodes, cluster=wanted.cluster))
+    if out is not None and trace is not None and out.resolve() == trace.resolve():
+        raise Refused(
+            "file", "two things cannot be in one file", (Problem("--trace", str(trace), "not that of --out"),)
+        )
+    again = sweeps.again(scenario, seed, nodes) + wanted.words
     began = time.monotonic()
-    outcome = run_cluster(chosen, seed, trace, wanted) if wanted.cluster else _simulated(chosen, seed, trace)
+    with nullcontext() if trace is None else trace.open("w") as lines:
+        outcome = run_cluster(chosen, seed, lines, wanted) if wanted.cluster else _simulated(chosen, seed, lines)
     _tell(outcome, time.monotonic() - began)
     if out is not None:
-        sweeps.record(chosen, outcome, out)
+        sweeps.record(chosen, outcome, out, again)
     if outcome.fault:
-        _tell_fault(outcome, sweeps.again(scenario, seed, nodes) + wanted.words)
+        _tell_fault(outcome, again)
     return 1 if outcome.fault else 0
 
 
@@ -166,38 +184,24 @@ def replayed(file: Path) -> int:
 
 @cli.command("report", epilog=epilog(("wattswarm-netsim report run.json --html report.html",)))
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--html",
-    type=click.Path(dir_okay=False, path_type=Path),
-    callback=_has_folder,
-    required=True,
-    help="the page to write",
-)
+@_file_option("--html", "the page to write", required=True)
 def reported(files: tuple[Path, ...], html: Path) -> None:
     """Draw a recorded run: one page, a PNG of each plot and the numbers beside it.
 
     Of several runs: what an event costs as the swarm grows.
     """
     from netsim import growth, report  # noqa: PLC0415 - only a report needs the plotting library
+    from netsim.page import displaced  # noqa: PLC0415
 
     runs = [sweeps.read_record(file) for file in files]
-    _check_nothing_lost(runs, html)
+    lost = displaced(html, runs)
+    if lost is not None:
+        found = Problem("--html", str(html), "a page of another name")
+        raise Refused("file", f"the report would replace {lost}, which no report wrote", (found,))
     if len(runs) > 1:
         _check_comparable(files, runs)
     for written in growth.write(runs, html) if len(runs) > 1 else report.write(runs[0], html):
         click.echo(str(written))
-
-
-def _check_nothing_lost(runs: Sequence[sweeps.Recorded], html: Path) -> None:
-    """Refuse a page whose numbers would replace a recorded run, unless they are that very run's."""
-    beside = html.with_suffix(".json")
-    try:
-        there = sweeps.read_record(beside)
-    except Refused:
-        return
-    if [there] != runs:
-        found = Problem("--html", str(html), "a page of another name than the runs'")
-        raise Refused("file", f"the numbers of the report would replace the run in {beside}", (found,))
 
 
 def _check_comparable(files: Sequence[Path], runs: Sequence[sweeps.Recorded]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,15 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from netsim.sweep import Recorded, read_record
+from wattswarm.kernel.refusal import Refused
+
 wide, tall, dots_per_inch = 9.0, 2.8, 110
 ink, accent, soft = "#1b2733", "#0b7285", "#ffc9c9"
-template = """<!doctype html>
+doctype = "<!doctype html>"
+template = (
+    doctype
+    + """
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
@@ -34,6 +40,7 @@ pre {{ background: #f8f9fa; padding: .6rem; overflow-x: auto; font-size: .8rem; 
 {body}
 </body></html>
 """
+)
 
 
 class Page:
@@ -64,12 +71,36 @@ class Page:
         self.say(question, "h2")
         self._body.append(f'<img alt="{name}" src="data:image/png;base64,{encoded}">')
 
-    def write(self, numbers: Any) -> list[Path]:
-        """Write the page, and ``numbers`` as JSON; the files that were written, plots too."""
+    def write(self, numbers: Mapping[str, Any]) -> list[Path]:
+        """Write the page, and ``numbers`` as JSON, which a recorded run is itself; the files that are there now."""
         self._file.write_text(template.format(title=html.escape(self._title), ink=ink, body="\n".join(self._body)))
         beside = self._file.with_suffix(".json")
-        beside.write_bytes(msgspec.json.format(msgspec.json.encode(numbers)))
+        if not beside.exists() or _is_of_a_report(beside):
+            beside.write_bytes(msgspec.json.format(msgspec.json.encode({"page": self._file.name, **numbers})))
         return [*self._written, beside]
+
+
+def displaced(file: Path, runs: Sequence[Recorded]) -> Path | None:
+    """What a page of ``runs`` would destroy there that no report wrote; None if there is nothing."""
+    if file.exists() and not file.read_bytes().startswith(doctype.encode()):
+        return file
+    beside = file.with_suffix(".json")
+    return beside if beside.exists() and not _is_of_a_report(beside) and not _is_the_run(beside, runs) else None
+
+
+def _is_of_a_report(file: Path) -> bool:
+    try:
+        said = msgspec.json.decode(file.read_bytes())
+    except msgspec.DecodeError:
+        return False
+    return isinstance(said, dict) and "page" in said
+
+
+def _is_the_run(file: Path, runs: Sequence[Recorded]) -> bool:
+    try:
+        return [read_record(file)] == runs
+    except Refused:
+        return False
 
 
 def _drawn(draw: Callable[[Axes], None]) -> bytes:

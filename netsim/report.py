@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from matplotlib.axes import Axes
 
 from netsim.page import Page, accent, ink, soft
@@ -149,7 +150,7 @@ def write(run: Recorded, file: Path) -> list[Path]:
     page.say(run.scenario.about)
     page.say(fault or "Everything held.", kind="fault" if fault else "held")
     page.say("Again:")
-    page.say(again(run.scenario.name, run.outcome.seed) + " --cluster" * is_cluster(run.outcome), "code")
+    page.say(run.again or again(run.scenario.name, run.outcome.seed), "code")
     page.table(_rows(run))
     for plot in plots:
         if figures.get(plot.needs):
@@ -157,4 +158,4 @@ def write(run: Recorded, file: Path) -> list[Path]:
     if run.outcome.last:
         page.say("What led to it", "h2")
         page.say("\n".join(run.outcome.last), "pre")
-    return page.write(run)
+    return page.write(msgspec.structs.asdict(run))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -16,10 +16,11 @@ from netsim.clock import Share
 from netsim.intake import DatabaseTerms
 from netsim.network import LinkTerms
 from netsim.pilot import ExecutorTerms
+from wattswarm.kernel.limits import members_max
 from wattswarm.kernel.refusal import Problem, Refused
 
 folder = Path(__file__).parent / "scenarios"
-nodes_max = 1_000
+spares_max = 1_000
 Count = Annotated[int, Meta(ge=0, le=100_000)]
 Seconds = Annotated[float, Meta(ge=0, le=10_000_000)]
 LiarKind = Literal["twin", "double_voter", "withholder", "braggart", "spammer", "backdater", "stranger"]
@@ -30,6 +31,10 @@ FaultKind = Literal[
     "partition", "one_way", "reset", "crash", "wipe", "restore", "stall", "skew", "eclipse", "churn", "upgrade",
     "postgres", "disk_full",
 ]  # fmt: skip
+Size = Literal["small", "big", "huge", "cluster"]
+Times = Literal["each", "once"]
+choices = {".kind`": FaultKind, ".liars`": LiarKind, ".size`": Size, ".signatures`": Times, ".folds`": Times}
+"""How a fault of the decoder's ends that is about a word, and which words there are."""
 simulated_only, cluster_only = ("eclipse", "churn", "upgrade"), ("postgres", "disk_full")
 """Kinds of faults that need liars, a council or a release of this program's, and those that need a real Postgres."""
 
@@ -73,13 +78,13 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     about: str
-    size: Literal["small", "big", "huge", "cluster"] = "small"
-    signatures: Literal["each", "once"] = "each"
-    folds: Literal["each", "once"] = "each"
-    nodes: Annotated[int, Meta(ge=1, le=nodes_max)] = 4
+    size: Size = "small"
+    signatures: Times = "each"
+    folds: Times = "each"
+    nodes: Annotated[int, Meta(ge=1, le=members_max)] = 4
     finalizers: Count = 0
     late: Count = 0
-    spares: Count = 0
+    spares: Annotated[int, Meta(ge=0, le=spares_max)] = 0
     lasting: Count = 0
     seconds: Seconds = 20
     settle_s: Seconds = 180
@@ -93,8 +98,13 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     liars: Mapping[LiarKind, Count] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.late + sum(self.liars.values()) >= self.nodes:
-            raise ValueError("no honest node would be there from the beginning")
+        others = self.late + sum(self.liars.values())
+        if others >= self.nodes:
+            raise ValueError(f"late and liars: {others} of {self.nodes} nodes, so no honest one is there at first")
+        if self.finalizers > self.nodes:
+            raise ValueError(f"finalizers: {self.finalizers} of {self.nodes} nodes")
+        if not self.udp and not self.bootstrap and self.nodes + self.spares > 1:
+            raise ValueError("bootstrap: 0 without udp, so no node would ever meet another")
 
 
 def load(name: str) -> Scenario:
@@ -107,7 +117,15 @@ def load(name: str) -> Scenario:
         found = Problem("scenario", name, f"a path that ends in .toml, or one of: {known}")
         raise Refused("scenario", "there is no such scenario", (found,)) from None
     except (msgspec.DecodeError, OSError) as error:
-        raise Refused("scenario", f"{path}: {error}") from None
+        raise Refused("scenario", f"{path}: {error}{_words(str(error))}") from None
+
+
+def _words(said: str) -> str:
+    """What is expected instead of a word that does not mean anything."""
+    known = [
+        get_args(words) for end, words in choices.items() if said.startswith("Invalid enum") and said.endswith(end)
+    ]
+    return f", expected one of: {', '.join(known[0])}" if known else ""
 
 
 def refuse(scenario: Scenario, field: str, found: str, expected: str) -> Refused:

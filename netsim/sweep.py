@@ -59,20 +59,23 @@ def seeds_of(text: str) -> range:
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """A run as a file: what made it, and what became of it."""
+    """A run as a file: what made it, what became of it, and the command that makes it again."""
 
     scenario: Scenario
     outcome: Outcome
+    again: str = ""
 
 
-def record(scenario: Scenario, outcome: Outcome, path: Path) -> None:
+def record(scenario: Scenario, outcome: Outcome, path: Path, again: str = "") -> None:
     """Write a run down."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(Recorded(scenario, outcome))))
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(Recorded(scenario, outcome, again))))
 
 
 def read_record(path: Path) -> Recorded:
     """A run that was written down. Raises ``Refused``."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Recorded)
+    except FileNotFoundError:
+        raise Refused("record", f"{path} is no recorded run: there is no such file") from None
     except (OSError, msgspec.DecodeError) as error:
         raise Refused("record", f"{path} is no recorded run: {error}") from None

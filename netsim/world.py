@@ -187,7 +187,7 @@ class World:
         while timeline.now_ms < end_ms and not self._at_rest():
             self._step(min(end_ms, timeline.now_ms + step_ms))
             progress(timeline.elapsed_ms, whole_ms)
-        self.checkers.healed(self._members(), self._owed())
+        self.checkers.healed(self._members() + self._readers(), self._owed())
 
     def _step(self, until_ms: int) -> None:
         self.timeline.run(until_ms)
@@ -199,6 +199,11 @@ class World:
         newest = max((node.network.current for node in self.honest), key=lambda version: version.number)
         return [node for node in self.honest if node.node_id in newest.members]
 
+    def _readers(self) -> list[SimNode]:
+        """The other honest nodes, which only read along."""
+        members = {node.name for node in self._members()}
+        return [node for node in self.honest if node.name not in members]
+
     def _owed(self) -> list[bytes]:
         """The tasks that must have ended: those whose creation is on the log, and counts."""
         store = self._members()[0].disk.store
@@ -207,6 +212,5 @@ class World:
 
     def _at_rest(self) -> bool:
         """Nobody has anything to tell anybody, and no task is open: the end need not be waited for."""
-        members = self._members()
-        heads = {(node.disk.store.head.events_sum, node.disk.store.head.certificates_sum) for node in members}
-        return len(heads) == 1 and not any(members[0].is_open(task) for task in self._owed())
+        heads = {(node.disk.store.head.events_sum, node.disk.store.head.certificates_sum) for node in self.honest}
+        return len(heads) == 1 and not any(self.honest[0].is_open(task) for task in self._owed())

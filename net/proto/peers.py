@@ -97,11 +97,12 @@ class PeerBook:
 
         Whether that may change whom to dial: most of what is heard was known.
         """
-        before = len(self._places)
+        known = self._places.get(address)
+        before = None if known is None else known.node_id
         if not self.learn(address, "heard", node_id):
             return False
         place = self._places[address]
-        told = new or len(self._places) > before or place.node_id != node_id
+        told = new or before != node_id
         place.node_id = node_id
         place.seen_ms = now_ms
         if new:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from net.proto.peer import Peer
 from net.proto.peers import rest_ms_max
 from netsim import recovery
 from netsim.disk import SimGuard
+from netsim.node import SimNode
 from netsim.outline import answer_of, news_of
 from netsim.recovery import Return
 from sel import memory
@@ -25,10 +26,16 @@ from sel.admission import Admission
 from sel.memory import MemoryStore, MemoryTxn
 from sel.projector import Projector
 from sel.rows import Fence
-from wattswarm.kernel import stream
+from wattswarm.kernel import intents, stream
 from wattswarm.kernel.certificate import ForkCertificate
 from wattswarm.kernel.event import Event
+from wattswarm.kernel.intents.finish import voting_finality
+from wattswarm.kernel.intents.values import Intent, Sight
 from wattswarm.kernel.membership import Membership, Network
+from wattswarm.kernel.payloads.fields import Payload
+from wattswarm.kernel.payloads.judge import FinalityVote
+from wattswarm.kernel.task import fold
+from wattswarm.kernel.task.turn import Turn
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -106,17 +113,50 @@ def keep_every_orphan(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(memory, "_drop_oldest", lambda *_args: None)
 
 
-def forget_votes(patch: pytest.MonkeyPatch) -> None:
-    """Neither what a node signed before, nor the fence of one that may not know, keeps it from signing."""
-
-    async def no_vote(_self: MemoryTxn, _task: bytes, _epoch: int) -> None:
-        return None
+def forget_fence(patch: pytest.MonkeyPatch) -> None:
+    """What a node that was put back may have signed before does not keep it from signing."""
 
     async def no_fence(_self: MemoryTxn) -> Fence:
         return Fence()
 
-    patch.setattr(MemoryTxn, "vote_on", no_vote)
     patch.setattr(MemoryTxn, "fence", no_fence)
+
+
+def overlook_votes(patch: pytest.MonkeyPatch) -> None:
+    """Neither fold nor intents mind a second vote: that a node signs once is left to the row that it keeps of it."""
+    rule = fold.rules[FinalityVote]
+
+    def vote(turn: Turn, payload: FinalityVote) -> None:
+        turn.work.finality_votes.pop(turn.author, None)
+        rule.handle(turn, payload)
+
+    def voting(sight: Sight) -> Iterator[Intent]:
+        votes, mine = sight.work.finality_votes, sight.work.finality_votes.get(sight.me)
+        if mine is None or mine.candidate_hash == sight.work.committed:
+            yield from voting_finality(sight)
+            return
+        del votes[sight.me]
+        said = list(voting_finality(sight))
+        votes[sight.me] = mine
+        yield from said
+
+    rules: dict[type[Payload], fold.Rule] = {**fold.rules}
+    rules[FinalityVote] = replace(rule, handle=vote)
+    patch.setattr(fold, "rules", rules)
+    duties = tuple(voting if duty is voting_finality else duty for duty in intents._duties)
+    patch.setattr(intents, "_duties", duties)
+
+
+def forget_votes(patch: pytest.MonkeyPatch) -> None:
+    """With its process, a node forgets what it signed."""
+    overlook_votes(patch)
+    real = SimNode.start
+
+    def start(self: SimNode) -> None:
+        self.disk.store.votes.clear()
+        real(self)
+
+    patch.setattr(SimNode, "start", start)
 
 
 def keep_certificates(patch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ planted = {
     "fork handling dropped": ("equivocator", mutants.drop_forks),
     "half of the finalizers decide": ("finality-attack", mutants.half_decides),
     "one signature too few decides": ("finality-attack", mutants.one_too_few_decide),
-    "votes forgotten by who was put back": ("lost-votes", mutants.forget_votes),
+    "vote lock forgotten on restart": ("split-votes", mutants.forget_votes),
+    "fence forgotten by who was put back": ("lost-votes", mutants.forget_fence),
     "certificates in events only": ("equivocator", mutants.keep_certificates),
     "author guard ignored after a restore": ("old-backups", mutants.ignore_guard),
     "early events taken": ("skewed-clocks", mutants.take_early),
@@ -36,3 +37,11 @@ def test_a_planted_defect_is_found(what: str, monkeypatch: pytest.MonkeyPatch) -
         seed = next((seed for seed in range(1, seeds_max + 1) if run_one(chosen, seed).fault), None)
     assert seed is not None
     assert run_one(chosen, seed).fault == ""
+
+
+def test_the_row_that_a_node_keeps_of_its_vote_is_enough_to_keep_it_from_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mutants.overlook_votes(monkeypatch)
+    chosen = replace(scenario.load("split-votes"), settle_s=120)
+    assert [run_one(chosen, seed).fault for seed in range(1, 5)] == [""] * 4

@@ -57,7 +57,7 @@ def test_of_several_runs_there_is_what_an_event_costs_as_the_swarm_grows(tmp_pat
     page, *plots, numbers = growth.write(runs, tmp_path / "grown.html")
     assert self_contained(page)
     assert {plot.stem for plot in plots} == {"grown-hops", "grown-copies", "grown-bytes", "grown-delivery"}
-    points = json.loads(numbers.read_text())
+    points = json.loads(numbers.read_text())["points"]
     assert [(point["nodes"], point["seed"]) for point in points] == [(2, 1), (2, 2), (8, 1)]
     assert points[0]["hops"] == [1, 1]
     sent = runs[0].outcome.figures["bytes_each"].values()
@@ -70,12 +70,25 @@ def test_numbers_of_a_report_do_not_replace_a_recorded_run(tmp_path: Path) -> No
         run = recorded(nodes)
         record(run.scenario, run.outcome, file)
     before = read_record(files[0])
-    for drawn in (files, files[1:]):
+    mine = tmp_path / "mine.json"
+    mine.write_text("[1]")
+    for drawn, page in ((files, "2.html"), (files[1:], "2.html"), (files[1:], "2.json"), (files[:1], "mine.html")):
         with pytest.raises(Refused, match="--html"):
-            cli(["report", *map(str, drawn), "--html", str(tmp_path / "2.html")], standalone_mode=False)
+            cli(["report", *map(str, drawn), "--html", str(tmp_path / page)], standalone_mode=False)
+    assert mine.read_text() == "[1]"
     assert read_record(files[0]) == before
     cli(["report", str(files[0]), "--html", str(tmp_path / "2.html")], standalone_mode=False)
     assert read_record(files[0]) == before, "the numbers of one run are the run"
+    for drawn in (files[:1], files[1:], files):
+        cli(["report", *map(str, drawn), "--html", str(tmp_path / "page.html")], standalone_mode=False)
+    assert len(json.loads((tmp_path / "page.json").read_text())["points"]) == 2, "a report may follow another"
+
+
+def test_a_page_says_the_command_that_made_the_run(tmp_path: Path) -> None:
+    words = ["run", "calm-lan", "--nodes", "2", "--seed", "3"]
+    cli([*words, "--out", str(tmp_path / "run.json")], standalone_mode=False)
+    cli(["report", str(tmp_path / "run.json"), "--html", str(tmp_path / "run.html")], standalone_mode=False)
+    assert "wattswarm-netsim run calm-lan --seed 3 --nodes 2<" in (tmp_path / "run.html").read_text()
 
 
 def test_runs_of_daemons_are_not_drawn_among_others(tmp_path: Path) -> None:

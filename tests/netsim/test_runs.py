@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -128,6 +129,13 @@ def test_a_scenario_with_a_key_that_nobody_knows_is_refused(tmp_path: Path) -> N
         ("[link]\nspikes = 7.0", "link.spikes"),
         ("[database]\ncommit_ms = [-1, 2]", "commit_ms"),
         ("[executor]\nlatency_ms = [9, 3]", "9, 3"),
+        ("nodes = 401", r"400 - at `\$.nodes`"),
+        ("finalizers = 9", "finalizers: 9 of 4"),
+        ("late = 1\n[liars]\ntwin = 3", "late and liars: 4 of 4"),
+        ("udp = false\nbootstrap = 0", "bootstrap: 0 without udp"),
+        ('folds = "often"', r"\$.folds`, expected one of: each, once"),
+        ('[[faults]]\nkind = "boom"', r"kind`, expected one of: partition, "),
+        ("[liars]\nboom = 1", r"liars`, expected one of: twin, "),
     ],
 )
 def test_a_scenario_of_what_cannot_be_is_refused(said: str, why: str, tmp_path: Path) -> None:
@@ -148,12 +156,30 @@ def test_what_is_no_seeds_is_refused(text: str) -> None:
         seeds_of(text)
 
 
-@pytest.mark.parametrize("words", [("run", "calm-lan", "--out"), ("report", __file__, "--html")])
-def test_a_file_whose_folder_is_missing_is_refused_before_anything_is_done(
-    words: tuple[str, ...], tmp_path: Path
+@pytest.mark.parametrize(
+    "words", [("run", "calm-lan", "--out"), ("run", "calm-lan", "--trace"), ("report", __file__, "--html")]
+)
+@pytest.mark.parametrize("place", ["nowhere/file", "there/file"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_done(
+    words: tuple[str, ...], place: str, tmp_path: Path
 ) -> None:
+    (tmp_path / "there").write_text("a file, no folder")
     with pytest.raises(Refused, match=words[-1]):
-        cli([*words, str(tmp_path / "nowhere" / "file")], standalone_mode=False)
+        cli([*words, str(tmp_path / place)], standalone_mode=False)
+
+
+def test_a_run_and_its_trace_are_two_files(tmp_path: Path) -> None:
+    file = str(tmp_path / "file")
+    with pytest.raises(Refused, match="--trace"):
+        cli(["run", "calm-lan", "--out", file, "--trace", file], standalone_mode=False)
+    assert not Path(file).exists()
+
+
+def test_who_only_reads_must_hold_the_same_in_the_end() -> None:
+    world = World(Scenario("reading", "", nodes=3, spares=1, seconds=4, load=scenario.Load(notes_per_s=2)), 1)
+    members, reader = [node.name for node in world.nodes[:3]], world.nodes[3].name
+    world.wires.cut(members, [reader])
+    assert re.search(rf"n00. and {reader} hold different sets", world.run().fault)
 
 
 def test_hops_are_counted_along_the_way_that_an_event_took() -> None:

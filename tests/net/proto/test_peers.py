@@ -335,3 +335,13 @@ def test_who_is_graylisted_is_dialled_when_its_term_is_over() -> None:
             dialled_ms = at
         at = made.next_ms(at) or at
     assert dialled_ms == now + 10 * minute
+
+
+def test_only_what_is_new_of_what_is_heard_may_change_whom_to_dial() -> None:
+    made = book(1, "stored")
+    assert not made.heard(node(1), place(1), now, new=False)
+    made.learn(place(2), "told")
+    assert made.heard(node(2), place(2), now, new=False), "whose place it is was not known"
+    assert not made.heard(node(2), place(2), now, new=False)
+    assert made.heard(node(2), place(3), now, new=False), "it is elsewhere as well"
+    assert made.heard(node(1), place(1), now), "it began anew"
