@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from net.proto import exchange, gossip, pulls
+from net.proto import exchange, gossip, lanes, pulls
 from netsim.disk import Written
 from netsim.node import SimNode
 from netsim.releases import Release
@@ -190,6 +190,8 @@ class Checkers:
                     best = max(set(node.release.wire) & set(other.release.wire))
                     spoken = peer.taken.version
                     _must(spoken == best, f"{node.name} speaks version {spoken} to {other.name}, both know {best}")
+        who, waiting = nodes[0].around.wires.fullest()
+        _must(waiting <= lanes.queue_bytes_max, f"{who} has {waiting} bytes waiting for one peer")
 
     # -- when all is healed -----------------------------------------------------------------------------------------
 

@@ -190,6 +190,11 @@ class Network:
                 end.unsent = False
                 self._pump(end)
 
+    def fullest(self) -> tuple[str, int]:
+        """Who has most waiting to be sent on one connection, and how many bytes."""
+        most = max(self._ends.values(), key=lambda end: end.lanes.bytes, default=None)
+        return ("", 0) if most is None else (most.host.name, most.lanes.bytes)
+
     def crash(self, host: Host) -> None:
         """The host's process is gone: its kernel resets what it can reach, and nobody here is told."""
         for end in list(self._ends.values()):

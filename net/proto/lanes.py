@@ -19,7 +19,8 @@ class Lanes:
     def __init__(self) -> None:
         self._lanes: tuple[deque[bytes], ...] = tuple(deque() for _ in range(lane_count))
         self._frames = 0
-        self._bytes = 0
+        self.bytes = 0
+        """What waits, in all lanes together."""
         self.dropped = 0
 
     def __len__(self) -> int:
@@ -27,14 +28,14 @@ class Lanes:
 
     def put(self, lane: int, frame: bytes, *, dropping: bool) -> bool:
         """Queue a frame. False: the link holds more than it ever may, and must be ended."""
-        if dropping and self._bytes + len(frame) > gossip_bytes_max:
+        if dropping and self.bytes + len(frame) > gossip_bytes_max:
             self.dropped += 1
             return True
-        if self._bytes + len(frame) > queue_bytes_max:
+        if self.bytes + len(frame) > queue_bytes_max:
             return False
         self._lanes[lane].append(frame)
         self._frames += 1
-        self._bytes += len(frame)
+        self.bytes += len(frame)
         return True
 
     def take(self) -> bytes | None:
@@ -43,5 +44,5 @@ class Lanes:
             return None
         frame = next(lane for lane in self._lanes if lane).popleft()
         self._frames -= 1
-        self._bytes -= len(frame)
+        self.bytes -= len(frame)
         return frame

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 from msgspec import structs
 
-from net.proto import gossip
+from net.proto import gossip, lanes
 from netsim.checkers import Checkers, Violation
 from netsim.disk import Written
 from netsim.node import SimNode
@@ -136,6 +136,10 @@ def test_more_in_memory_than_may(world: World, node: SimNode, monkeypatch: pytes
         monkeypatch.setattr(exchange.gossip, "sizes", lambda sizes=sizes: sizes)
         with pytest.raises(Violation, match=said):
             checkers(world).looked([node])
+    monkeypatch.undo()
+    monkeypatch.setattr(world.wires, "fullest", lambda: ("n001", lanes.queue_bytes_max + 1))
+    with pytest.raises(Violation, match="n001 has 16777217 bytes waiting for one peer"):
+        checkers(world).looked([node])
     monkeypatch.undo()
     monkeypatch.setattr(exchange, "storing", 20_000)
     with pytest.raises(Violation, match="n000 has 20000 events on their way in"):
