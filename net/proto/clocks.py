@@ -2,7 +2,8 @@
 
 Every HELLO says its sender's time. What it tells lies between two bounds, because the message took a while; of what is
 possible the best is believed, so that a busy host is no wrong clock. Nobody is trusted alone: the median of three or
-more is what counts. Knows no clock of its own.
+more is what counts; where half of them say ahead and half behind, it is ahead, since that does more harm. Knows no
+clock of its own.
 """
 
 from __future__ import annotations
@@ -47,5 +48,7 @@ class Clocks:
             return 0
         heard = sorted(self._ahead_ms.values())
         middle = heard[(len(heard) - 1) // 2 : len(heard) // 2 + 1]
-        off_ms = -min(middle, key=abs)
-        return off_ms if abs(off_ms) > clock_skew_tolerance_ms else 0
+        best = min(middle, key=abs)
+        if abs(best) <= clock_skew_tolerance_ms:
+            return 0
+        return -best if middle[0] > 0 or middle[-1] < 0 else -middle[0]

@@ -144,7 +144,7 @@ class Machine:
             case Placed():
                 self.meeting.placed(given)
             case ClockSet(by_ms):
-                self.meeting.clocks.shift(by_ms)
+                self.meeting.clock_set(by_ms)
         self._due()
         out, self._out = self._out, []
         return out

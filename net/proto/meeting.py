@@ -7,6 +7,7 @@ Works for the machine, which lends it its hands. Places and their worth are in `
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
@@ -24,11 +25,13 @@ from net.proto.peer import Peer
 from net.proto.peers import PeerBook, rest_ms_max
 from net.proto.places import Known, Target
 from net.proto.rhythm import never_ms
-from net.proto.values import Placed, Relation
+from net.proto.values import Link, Placed, Relation
+from wattswarm.kernel.limits import clock_skew_tolerance_ms
 from wattswarm.kernel.refusal import Malformed
 
 askers_max = 1_024
 clock_off_again_ms = 60_000
+meet_again_ms = 1_000
 ask_again_ms = 60_000
 ask_soon_ms_max = 1_000
 surplus_rest_ms = 30_000
@@ -78,6 +81,8 @@ class Meeting:
         self._draw = draw
         self._askers: Buckets[bytes] = Buckets(allowances["addresses"], askers_max)
         self._clock_again_ms = 0
+        self._to_meet: deque[Link] = deque()
+        self._meet_again_ms = 0
         self._ask_ms = 0
         for known in memory.places:
             book.remember(known)
@@ -180,6 +185,23 @@ class Meeting:
             self._hands.let_go(peer, "surplus")
         if self.clocks.off_ms and self._clock_again_ms <= now_ms:
             self._ask_a_clock(now_ms)
+        if self._to_meet and not 0 < self._meet_again_ms - now_ms <= meet_again_ms:
+            self._meet_again(now_ms)
+
+    def clock_set(self, by_ms: int) -> None:
+        """This host's clock was set, by so much. If that is more than is allowed for, all peers are met again, one
+        after the other: what either end knows of the other's clock is old."""
+        self.clocks.shift(by_ms)
+        if abs(by_ms) > clock_skew_tolerance_ms:
+            self._to_meet = deque(self._hands.peers)
+
+    def _meet_again(self, now_ms: int) -> None:
+        self._meet_again_ms = now_ms + meet_again_ms
+        while self._to_meet:
+            peer = self._hands.peers.get(self._to_meet.popleft())
+            if peer is not None and peer.taken is not None and peer.taken.member:
+                self._hands.let_go(peer, "clock")
+                return
 
     def _ask_for_places(self, now_ms: int) -> None:
         """Ask somebody for addresses while there are too few links: who came after this node met its peers is news."""
@@ -198,7 +220,9 @@ class Meeting:
     def next_ms(self, now_ms: int) -> int:
         """When ``due`` has something, at the earliest."""
         announce_ms = never_ms if self._announcer is None else self._announcer.next_ms(now_ms)
-        return min(self.book.next_ms(now_ms), announce_ms, self.friends.next_ms(), self._clock_ms(), self._ask_ms)
+        meet_ms = self._meet_again_ms if self._to_meet else never_ms
+        clock_ms = min(self._clock_ms(), meet_ms)
+        return min(self.book.next_ms(now_ms), announce_ms, self.friends.next_ms(), clock_ms, self._ask_ms)
 
     def _clock_ms(self) -> int:
         """When a clock may be asked again, if there is need to and somebody to ask."""

@@ -84,6 +84,9 @@ def heard(*ahead_ms: int, took_ms: int = 0) -> int:
         ((9_000, 9_000, 9_000), -9_000),
         ((-9_000, 0, 10), 0),
         ((-9_000, -9_000, 0, 0), 0),
+        ((-9_000, -8_000, 5_000, 6_000), 8_000),
+        ((5_000, 6_000, 7_000, 8_000), -6_000),
+        ((-9_000, -8_000, -7_000, -6_000), 7_000),
         ((-clock_skew_tolerance_ms,) * 5, 0),
         ((-clock_skew_tolerance_ms - 1,) * 5, clock_skew_tolerance_ms + 1),
     ],
@@ -130,9 +133,40 @@ def test_a_clock_that_is_set_wrong_while_connected_is_found_out() -> None:
     assert 19_900 <= off(dee) <= 20_000
 
 
-def meet_all_again(swarm: Swarm, node: Node) -> None:
+def test_of_a_clock_that_was_mended_its_peers_know_it_within_seconds() -> None:
+    """What they heard of it before must not speak when it is their own clock that goes wrong."""
+    _, swarm = swarm_of(4)
+    cy, dee = named(swarm, "cy"), named(swarm, "dee")
+    for node in (cy, dee):
+        node.ahead_ms = 50_000
+        node.start()
+    swarm.mesh()
+    swarm.run(500)
+    for node in (cy, dee):
+        node.ahead_ms = 0
+        swarm.feed(node, v.ClockSet(-50_000))
+        meet_all_again(swarm, node, within_s=6)
+    assert [off(node) for node in swarm.nodes] == [0] * 4
+    ada = named(swarm, "ada")
+    ada.ahead_ms = 40_000
+    swarm.feed(ada, v.ClockSet(40_000))
+    assert 39_900 <= off(ada) <= 40_100
+
+
+def test_a_clock_that_is_set_a_little_makes_nobody_meet_anew() -> None:
+    _, swarm = swarm_of(3)
+    swarm.mesh()
+    swarm.run(500)
+    ada = named(swarm, "ada")
+    links = set(ada.machine.peers)
+    swarm.feed(ada, v.ClockSet(clock_skew_tolerance_ms))
+    swarm.run(5_000)
+    assert set(ada.machine.peers) == links
+
+
+def meet_all_again(swarm: Swarm, node: Node, within_s: int = 60) -> None:
     """Time passes; whoever ``node`` lets go to hear its clock calls again."""
-    for _ in range(60):
+    for _ in range(within_s):
         swarm.run(1_000)
         here = {peer.taken.node_id for peer in node.machine.peers.values() if peer.taken is not None}
         for other in swarm.nodes:
