@@ -68,9 +68,8 @@ def _chosen(name: str, nodes: int | None, *, cluster: bool = False) -> Scenario:
     scenarios.check_kinds(scenario, cluster=cluster)
     if nodes is None:
         return scenario
-    least = 1 + scenario.late + sum(scenario.liars.values())
-    if not least <= nodes <= members_max:
-        found = Problem("nodes", str(nodes), f"{least} to {members_max}")
+    if not scenario.nodes_min <= nodes <= members_max:
+        found = Problem("nodes", str(nodes), f"{scenario.nodes_min} to {members_max}")
         raise Refused("nodes", "so many nodes cannot be simulated", (found,))
     return replace(scenario, nodes=nodes)
 
@@ -190,11 +189,10 @@ def reported(files: tuple[Path, ...], html: Path) -> None:
 
     Of several runs: what an event costs as the swarm grows.
     """
-    from netsim import growth, report  # noqa: PLC0415 - only a report needs the plotting library
-    from netsim.page import displaced  # noqa: PLC0415
+    from netsim import growth, page, report  # noqa: PLC0415 - only a report needs the plotting library
 
     runs = [sweeps.read_record(file) for file in files]
-    lost = displaced(html, runs)
+    lost = page.displaced(html, runs)
     if lost is not None:
         found = Problem("--html", str(html), "a page of another name")
         raise Refused("file", f"the report would replace {lost}, which no report wrote", (found,))

@@ -91,7 +91,7 @@ def displaced(file: Path, runs: Sequence[Recorded]) -> Path | None:
 def _is_of_a_report(file: Path) -> bool:
     try:
         said = msgspec.json.decode(file.read_bytes())
-    except msgspec.DecodeError:
+    except (OSError, msgspec.DecodeError):
         return False
     return isinstance(said, dict) and "page" in said
 

@@ -98,13 +98,16 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     liars: Mapping[LiarKind, Count] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        others = self.late + sum(self.liars.values())
-        if others >= self.nodes:
-            raise ValueError(f"late and liars: {others} of {self.nodes} nodes, so no honest one is there at first")
-        if self.finalizers > self.nodes:
-            raise ValueError(f"finalizers: {self.finalizers} of {self.nodes} nodes")
+        if self.nodes < self.nodes_min:
+            others = f"late: {self.late}, liars: {sum(self.liars.values())}, finalizers: {self.finalizers}"
+            raise ValueError(f"nodes: {self.nodes}, expected {self.nodes_min} at least ({others})")
         if not self.udp and not self.bootstrap and self.nodes + self.spares > 1:
             raise ValueError("bootstrap: 0 without udp, so no node would ever meet another")
+
+    @property
+    def nodes_min(self) -> int:
+        """So many that one is honest and there at first, and that all finalizers are there."""
+        return max(1 + self.late + sum(self.liars.values()), self.finalizers)
 
 
 def load(name: str) -> Scenario:

@@ -137,8 +137,8 @@ def test_a_scenario_with_a_key_that_nobody_knows_is_refused(tmp_path: Path) -> N
         ("[database]\ncommit_ms = [-1, 2]", "commit_ms"),
         ("[executor]\nlatency_ms = [9, 3]", "9, 3"),
         ("nodes = 401", r"400 - at `\$.nodes`"),
-        ("finalizers = 9", "finalizers: 9 of 4"),
-        ("late = 1\n[liars]\ntwin = 3", "late and liars: 4 of 4"),
+        ("finalizers = 9", "nodes: 4, expected 9 at least"),
+        ("late = 1\n[liars]\ntwin = 3", "nodes: 4, expected 5 at least .late: 1, liars: 3"),
         ("udp = false\nbootstrap = 0", "bootstrap: 0 without udp"),
         ('folds = "often"', r"\$.folds`, expected one of: each, once"),
         ('[[faults]]\nkind = "boom"', r"kind`, expected one of: partition, "),
@@ -210,3 +210,9 @@ def test_what_leaves_a_task_as_it_is_makes_nobody_look_at_it_again(monkeypatch: 
     assert outcome.events > 60, "notes in three streams"
     assert len(looks) == 9, "each node looked at each stream"
     assert max(looks.values()) <= 2
+
+
+@pytest.mark.parametrize(("name", "nodes"), [("hundred-nodes", 6), ("hundred-nodes", 401), ("equivocator", 0)])
+def test_another_number_of_nodes_is_refused_if_the_scenario_cannot_be_with_it(name: str, nodes: int) -> None:
+    with pytest.raises(Refused, match=rf"nodes: found {nodes}, expected \d+ to 400"):
+        cli(["run", name, "--nodes", str(nodes)], standalone_mode=False)
