@@ -51,4 +51,4 @@ class Clocks:
         best = min(middle, key=abs)
         if abs(best) <= clock_skew_tolerance_ms:
             return 0
-        return -best if middle[0] > 0 or middle[-1] < 0 else -middle[0]
+        return -middle[0] if middle[0] < 0 < middle[-1] else -best

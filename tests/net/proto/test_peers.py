@@ -40,8 +40,7 @@ def test_a_place_that_does_not_answer_is_dialled_ever_more_seldom_and_never_give
         if made.dial(at):
             times.append(at)
             made.failed(place(1), at)
-        following = made.next_ms(at)
-        at = following
+        at = made.next_ms(at)
     pauses = [later - sooner for sooner, later in pairwise(times)]
     assert 1_000 <= pauses[0] <= 2_000
     assert all(15_000 <= pause <= 30_000 for pause in pauses[8:])
