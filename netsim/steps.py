@@ -1,9 +1,9 @@
 """What an event does to a log: worked out once for all nodes that are in the same state, where a scenario says so.
 
-Nearly every event goes on top of its author's chain and of its stream's fold, and touches nothing else. Such a step
-follows from the event, the membership versions that are known, the end of the chain and the fold before it, so whoever
-is where the first one was writes what came of it there. All else (forks, certificates, what waits, what sorts earlier)
-each node works out for itself, every time.
+Nearly every event goes on top of its author's chain and of its stream's fold, and touches nothing else. What becomes of
+the stream follows from the events, the membership versions that are known, and the fold before, so whoever is where the
+first one was writes what came of them there. All else (places on chains, forks, certificates, what waits, what sorts
+earlier) each node works out for itself, every time.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from netsim.disk import SimStore
+from sel.admission import in_line
 from sel.ingest import Knowledge, Taken, take_in
-from sel.rows import Chain, Changes, Stored, StreamRow
+from sel.rows import Chain, Changes, Outcome, Stored, StreamRow
 from sel.store import Txn
-from wattswarm.kernel import limits
+from wattswarm.kernel import chain, limits
 from wattswarm.kernel.certificate import Certificate
 from wattswarm.kernel.event import Event, SortKey
+from wattswarm.kernel.membership import Network
 from wattswarm.kernel.payloads.govern import MembershipUpdated
 from wattswarm.kernel.payloads.judge import DecisionFinalized
 from wattswarm.kernel.verdict import Verdict
@@ -28,9 +30,9 @@ proving = (DecisionFinalized, MembershipUpdated)
 
 
 class Before(NamedTuple):
-    """Where a log must be for a step. ``network``: the hash of the newest version; ``release``: who reads the event."""
+    """Where a log must be for a step. ``network``: the newest version, by hash; ``release``: who reads the events."""
 
-    event: bytes
+    events: frozenset[bytes]
     digest: bytes
     last: SortKey
     network: bytes
@@ -38,12 +40,18 @@ class Before(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What came of an event."""
+    """What came of the events that a transaction had for one stream."""
 
-    line: Chain
     row: StreamRow
     verdicts: list[tuple[bytes, bytes, Verdict]]
-    outcome: Stored
+    outcomes: dict[bytes, Outcome]
+
+
+class _OnTop(NamedTuple):
+    """A transaction whose events all go on top: the chains with them, and where the fold of each stream is."""
+
+    lines: dict[bytes, Chain]
+    before: dict[bytes, Before]
 
 
 class Steps:
@@ -66,45 +74,70 @@ class Steps:
         me: bytes,
     ) -> Taken:
         """As ``sel.ingest.take_in``."""
-        before = None
-        if self._once and len(events) == 1 and not certificates:
+        on_top = None
+        if self._once and events and not certificates and not store.head.parked:
             await knowledge.refresh(txn)
-            before = self._before(store, knowledge, events[0], now_ms, me)
-        step = None if before is None else self._known.get(before)
-        if step is not None:
-            self.shared += 1
-            return await _take(store, txn, events[0], step)
-        taken = await take_in(txn, knowledge, events, certificates, now_ms, me)
-        if before is not None:
-            self._learn(before, events[0], store.changes, taken)
+            events = list(in_line(events))
+            on_top = _on_top(store, knowledge.network, events, now_ms, me)
+        if on_top is None:
+            return await take_in(txn, knowledge, events, certificates, now_ms, me)
+        known = self._known
+        steps = [known[before] for before in on_top.before.values() if before in known]
+        if len(steps) == len(on_top.before):
+            self.shared += len(events)
+            return await _take(store, txn, events, on_top.lines, steps)
+        taken = await take_in(txn, knowledge, events, (), now_ms, me)
+        self._learn(on_top.before, store.changes, taken)
         return taken
 
-    def _before(self, store: SimStore, knowledge: Knowledge, event: Event, now_ms: int, me: bytes) -> Before | None:
-        """Where this log is, if the event is one that goes on top."""
-        line, row = store.chain_rows.get(event.author), store.stream_rows.get(event.stream)
-        if line is None or line.head.id != event.prev or line.void_from is not None or event.author == me:
-            return None
-        if row is None or row.digest is None or row.last is None or row.unproven or isinstance(event.payload, proving):
-            return None
-        if store.head.parked or event.created_at > now_ms + limits.clock_skew_tolerance_ms:
-            return None
-        return Before(event.id, row.digest, row.last, knowledge.network.current.hash, limits.LOCAL_PROTOCOL_VERSION)
-
-    def _learn(self, before: Before, event: Event, changes: Changes, taken: Taken) -> None:
-        outcome = taken.outcomes[event.id]
-        if not changes.additions_only or not isinstance(outcome, Stored):
+    def _learn(self, before: dict[bytes, Before], changes: Changes, taken: Taken) -> None:
+        if not changes.additions_only or not all(isinstance(one, Stored) for one in taken.outcomes.values()):
             return
         if len(self._known) >= steps_kept_max:
             self._known.clear()
-        [row] = changes.streams
-        self._known[before] = Step(changes.chains[event.author], row, changes.verdicts, outcome)
+        for row in changes.streams:
+            here = before[row.stream]
+            verdicts = [one for one in changes.verdicts if one[0] == row.stream]
+            self._known[here] = Step(row, verdicts, {one: taken.outcomes[one] for one in here.events})
 
 
-async def _take(store: SimStore, txn: Txn, event: Event, step: Step) -> Taken:
+def _on_top(store: SimStore, network: Network, events: Sequence[Event], now_ms: int, me: bytes) -> _OnTop | None:
+    """Where the log is for these events, those of an author in line; None if any of them does not go on top."""
+    lines: dict[bytes, Chain] = {}
+    streams: dict[bytes, list[bytes]] = {}
+    for event in events:
+        if isinstance(event.payload, proving) or event.author == me:
+            return None
+        line = lines.get(event.author) or store.chain_rows.get(event.author)
+        if line is None or line.void_from is not None or event.created_at > now_ms + limits.clock_skew_tolerance_ms:
+            return None
+        placed = chain.place(line.head, event, network.created_at, network.quotas)
+        if not isinstance(placed, chain.Next):
+            return None
+        lines[event.author] = Chain(placed.head)
+        streams.setdefault(event.stream, []).append(event.id)
+    before: dict[bytes, Before] = {}
+    for stream, ids in streams.items():
+        row = store.stream_rows.get(stream)
+        if row is None or row.digest is None or row.last is None or row.unproven:
+            return None
+        before[stream] = Before(
+            frozenset(ids), row.digest, row.last, network.current.hash, limits.LOCAL_PROTOCOL_VERSION
+        )
+    return _OnTop(lines, before)
+
+
+async def _take(
+    store: SimStore, txn: Txn, events: Sequence[Event], lines: dict[bytes, Chain], steps: Sequence[Step]
+) -> Taken:
     head = txn.head.copy()
-    head.add_event(event)
-    head.max_hlc = max(head.max_hlc, event.hlc)
-    head.swap_root(event.stream, store.stream_rows[event.stream].digest, step.row.digest)
-    chains = {event.author: step.line}
-    await txn.write(Changes(events=[event], chains=chains, streams=[step.row], verdicts=step.verdicts, head=head))
-    return Taken({event.id: step.outcome}, {}, 1, 0)
+    outcomes: dict[bytes, Outcome] = {}
+    for event in events:
+        head.add_event(event)
+        head.max_hlc = max(head.max_hlc, event.hlc)
+    for step in steps:
+        head.swap_root(step.row.stream, store.stream_rows[step.row.stream].digest, step.row.digest)
+        outcomes |= step.outcomes
+    rows, verdicts = [step.row for step in steps], [one for step in steps for one in step.verdicts]
+    await txn.write(Changes(events=list(events), chains=lines, streams=rows, verdicts=verdicts, head=head))
+    return Taken(outcomes, {}, len(events), 0)

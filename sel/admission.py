@@ -69,7 +69,7 @@ class Admission:
             if refusal is not None:
                 refusals[certificate.id] = refusal
         await self._load_chains({event.author for event in events})
-        await self._place_all(_in_line(events))
+        await self._place_all(in_line(events))
         await self._retry_parked(await self.txn.due_authors(self.now_ms) if self.head.parked else [])
         return refusals
 
@@ -307,7 +307,7 @@ class Admission:
             line.head = chain.head_at(self.pending.get(event_id) or await self._logged(event_id))
 
 
-def _in_line(events: Sequence[Event]) -> Iterator[Event]:
+def in_line(events: Sequence[Event]) -> Iterator[Event]:
     """The events with those of each author in the order of its chain, at the places that it has among the others."""
     lines: dict[bytes, list[Event]] = defaultdict(list)
     for event in events:
