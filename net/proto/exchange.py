@@ -374,8 +374,8 @@ class Exchange:
             if link in self.hands.peers:
                 self.hands.blame(self.hands.peers[link], "broken_want", now_ms, -(-promises // promises_a_fault))
         self._late(now_ms)
-        for link in self.sessions.silent(now_ms):
-            self.hands.peers[link].stage = "level"
+        for link, which in self.sessions.silent(now_ms):
+            self._next_stage(self.hands.peers[link], which, now_ms)
         for peer in self._settling.due(self.hands.peers, now_ms):
             self._compare(peer, events_set, now_ms)
 

@@ -140,15 +140,15 @@ class Sessions:
         del self._asking[link]
         return asking.which
 
-    def silent(self, now_ms: int) -> list[Link]:
-        """Peers whose session this side gives up; answered ones that went silent are forgotten."""
+    def silent(self, now_ms: int) -> list[tuple[Link, Set]]:
+        """Peers whose session this side gives up, and what it compared. Answered ones that are silent are forgotten."""
         if now_ms < self._silent_ms:
             return []
         for sessions in self._answering.values():
             for session in [key for key, one in sessions.items() if one.heard_ms + silence_ms_max <= now_ms]:
                 del sessions[session]
-        given_up = [link for link, one in self._asking.items() if one.heard_ms + silence_ms_max <= now_ms]
-        for link in given_up:
+        given_up = [(link, one.which) for link, one in self._asking.items() if one.heard_ms + silence_ms_max <= now_ms]
+        for link, _ in given_up:
             del self._asking[link]
         heard = [one.heard_ms for one in self._asking.values()]
         heard += [one.heard_ms for sessions in self._answering.values() for one in sessions.values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from net.proto import exchange, frame, gossip
+from net.proto import exchange, frame, gossip, reconcile
 from net.proto import message as m
 from net.proto import values as v
 from tests.cast import everything, fork_of, keys_of
@@ -190,6 +190,25 @@ def test_a_version_made_while_nodes_are_connected_reaches_them() -> None:
     swarm.nodes[0].take((), [world.next_version({"ada": everything, "ben": everything, "cy": everything})])
     swarm.run(500)
     assert [node.store.head.memberships for node in swarm.nodes] == [1, 1, 1]
+
+
+def test_a_comparison_that_is_given_up_ends_no_more_than_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stands still when two nodes meet is asked the rest later: what it holds of one's own chain above all."""
+    world, swarm = swarm_of(2)
+    for name in world.members:
+        chatter(world, swarm, name, 3)
+    ada, ben = swarm.nodes
+    ada.take((), [world.next_version({"ada": everything, "ben": everything, "cy": everything})])
+    swarm.connect(ada, ben)
+    (peer,) = ada.machine.peers.values()
+    while peer.stage == "new":
+        swarm.run(1)
+    monkeypatch.setattr(ben.machine, "handle", lambda _given, _now_ms: [])
+    swarm.run(reconcile.silence_ms_max - 1_000)
+    assert (peer.stage, peer.own_seq) == ("ruling", None)
+    monkeypatch.undo()
+    swarm.run(2_000)
+    assert peer.own_seq is not None
 
 
 def test_a_fork_shown_to_one_half_and_not_to_the_other_voids_the_same_everywhere() -> None:
