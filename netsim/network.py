@@ -29,11 +29,13 @@ dial_ms_max = 10_000
 class LinkTerms(Struct, frozen=True, forbid_unknown_fields=True):
     """What a path between two hosts is like. ``latency_ms``: least and most, one way; ``loss``: share of packets.
 
-    ``spikes``: share of frames and datagrams that take ``spike_ms`` longer. ``duplicates``, ``reorders``: shares of
-    datagrams. ``bytes_per_ms``: of one direction of one connection; 0: no bound.
+    ``tail_ms``: what comes on top of it in the mean, exponentially distributed, as where queues build up. ``spikes``:
+    share of frames and datagrams that take ``spike_ms`` longer. ``duplicates``, ``reorders``: shares of datagrams.
+    ``bytes_per_ms``: of one direction of one connection; 0: no bound.
     """
 
     latency_ms: tuple[Ms, Ms] = (1, 3)
+    tail_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
     spikes: Share = 0.0
     spike_ms: tuple[Ms, Ms] = (200, 1_500)
     loss: Share = 0.0
@@ -271,6 +273,8 @@ class Network:
     def _latency(self) -> int:
         terms = self.terms
         late_ms = drawn(self._draw, terms.spike_ms) if terms.spikes and self._chance(terms.spikes) else 0
+        if terms.tail_ms:
+            late_ms += int(self._draw.expovariate(1 / terms.tail_ms))
         return late_ms + drawn(self._draw, terms.latency_ms)
 
     def _chance(self, share: float) -> bool:

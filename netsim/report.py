@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from matplotlib.axes import Axes
 
+from netsim.network import LinkTerms
 from netsim.page import Page, accent, ink, soft
 from netsim.sweep import Recorded, again, is_cluster
 
@@ -117,6 +118,17 @@ def _copies(copies: float | None) -> str:
     return f"{copies} by gossip, the rest by backfill" if copies is not None and copies < 1 else f"{copies}"
 
 
+def _lines(link: LinkTerms) -> str:
+    """What every path of a run is like, in words."""
+    least, most = link.latency_ms
+    said = [f"{least} to {most} ms one way"]
+    if link.tail_ms:
+        said.append(f"{link.tail_ms:g} ms more in the mean")
+    if link.spikes:
+        said.append(f"{link.spikes:.1%} {link.spike_ms[0]} to {link.spike_ms[1]} ms later")
+    return ", ".join([*said, f"{link.loss:.1%} of packets lost"])
+
+
 def _rows(run: Recorded) -> list[tuple[str, str]]:
     figures: dict[str, Any] = run.outcome.figures
 
@@ -124,12 +136,12 @@ def _rows(run: Recorded) -> list[tuple[str, str]]:
         found = figures[name]
         return ", ".join(f"{share} {value:,} ms" for share, value in found.items()) or "none"
 
-    link, real = run.scenario.link, is_cluster(run.outcome)
+    real = is_cluster(run.outcome)
     time = f"real time, daemons on {figures['ground']}" if real else "virtual time"
     ended = ", ".join(f"{count} {how.lower()}" for how, count in sorted(figures.get("ended", {}).items()))
     rows = [
         ("nodes", f"{run.scenario.nodes}, liars: {dict(run.scenario.liars) or 'none'}"),
-        ("lines", f"{link.latency_ms[0]} to {link.latency_ms[1]} ms one way, {link.loss:.1%} of packets lost"),
+        ("lines", _lines(run.scenario.link)),
         ("time", f"{run.outcome.virtual_ms / 1000:,.0f} s of {time}"),
         ("events", f"{run.outcome.events:,} on each node, {run.outcome.tasks} tasks{ended and f': {ended}'}"),
         ("an event reaches a node in", ms("delivery_ms")),

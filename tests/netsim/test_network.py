@@ -81,6 +81,14 @@ def test_frames_take_their_latency_and_keep_their_order() -> None:
     assert 55 < max(late) <= 60
 
 
+def test_a_tail_makes_most_frames_a_little_later_and_few_much() -> None:
+    wired = Wired(latency_ms=(20, 20), tail_ms=50)
+    late = sorted(wired.lateness(400, 1_000))
+    assert late[0] < 23
+    assert 20 + 25 < late[200] < 20 + 45, "half of an exponential distribution lies below 0.69 of its mean"
+    assert 20 + 150 < late[-1] < 20 + 600
+
+
 def test_what_is_said_at_once_goes_by_lanes() -> None:
     wired = Wired()
     for lane, frame in ((m.BACKFILL, b"last"), (m.EVENTS, b"next"), (m.FINALITY, b"first")):
