@@ -9,8 +9,9 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from msgspec import Struct, field
 
 from sel.memory import MemoryGuard, MemoryStore, MemoryTxn
 from sel.rows import Chain, Changes
@@ -22,8 +23,7 @@ from wattswarm.kernel.refusal import Refused
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Written:
+class Written(Struct):
     """What one transaction made of the set. ``streams``: what something arrived for; ``everything``: any may differ."""
 
     events: list[Event] = field(default_factory=list)
@@ -141,8 +141,7 @@ class SimGuard(MemoryGuard):
         self._end = (batch[-1].author_seq, batch[-1].id)
 
 
-@dataclass(slots=True)
-class Disk:
+class Disk(Struct):
     """One host's: log, guard, and the membership versions that its operator approved."""
 
     store: SimStore = field(default_factory=SimStore)

@@ -114,8 +114,12 @@ def write(keys: Keypair, said: Announcement) -> bytes:
     return datagram
 
 
+@lru_cache(checks_kept_max)
 def read(datagram: bytes) -> tuple[Announcement, bytes, bytes]:
-    """(announcement, its body, signature), the signature not checked. Raises ``Malformed``."""
+    """(announcement, its body, signature), the signature not checked. Raises ``Malformed``.
+
+    Nodes in one process hear the same datagrams: the last are remembered, and the last checks of them.
+    """
     body, signature = _typed(codec.decode(datagram), tuple[bytes, Signature])
     return _typed(codec.decode(body), Announcement), body, signature
 
@@ -129,7 +133,7 @@ def _typed(value: Any, wanted: Any) -> Any:
 
 @lru_cache(checks_kept_max)
 def _is_signed(node_id: bytes, body: bytes, signature: bytes) -> bool:
-    """Whether the node said so. Nodes in one process hear the same datagrams: the last checks are remembered."""
+    """Whether the node said so."""
     return identity.holds(node_id, signature_context + body, signature)
 
 

@@ -243,5 +243,12 @@ def _record_at(packed: bytes, position: int) -> bytes:
 
 def _position(packed: bytes, bound: bytes) -> int:
     """How many records of a block lie below ``bound``."""
-    items = range(len(packed) // record_bytes)
-    return bisect_left(items, bound, key=lambda position: _record_at(packed, position))
+    least, most = 0, len(packed) // record_bytes
+    while least < most:
+        middle = (least + most) >> 1
+        start = middle * record_bytes
+        if packed[start : start + record_bytes] < bound:
+            least = middle + 1
+        else:
+            most = middle
+    return least

@@ -275,7 +275,7 @@ class PeerBook:
         places = self._places.values()
         dials = [place.dialling_since_ms for place in places if place.dialling_since_ms is not None]
         times = [since_ms + dial_ms_max if since_ms <= now_ms else now_ms for since_ms in dials]
-        for place in places:
+        for place in places if lacking or self._friends else ():
             wanted = lacking or place.node_id in self._friends
             wanted = wanted and place.node_id not in self._up and self.is_wanted(place.address, place.node_id)
             due_ms = max(place.due_ms, place.spared_ms) if spares else place.due_ms
