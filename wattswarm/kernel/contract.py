@@ -257,10 +257,13 @@ _POLICY = "acceptance.verifier_policy"
 
 def _policy_problems(policy_id: str, policy_version: str, params: dict[str, Any]) -> Iterable[Problem]:
     policy = known(policy_id, policy_version)
-    if policy is None:
-        names = ", ".join(f"{each.policy_id} version {each.policy_version}" for each in policies)
-        return (Problem(f"{_POLICY}.policy_id", f"{describe(policy_id)} version {describe(policy_version)}", names),)
-    return params_problems(policy, params, f"{_POLICY}.policy_params")
+    if policy is not None:
+        return params_problems(policy, params, f"{_POLICY}.policy_params")
+    versions = [each.policy_version for each in policies if each.policy_id == policy_id]
+    if versions:
+        return (Problem(f"{_POLICY}.policy_version", describe(policy_version), " or ".join(versions)),)
+    names = ", ".join(f"{each.policy_id} version {each.policy_version}" for each in policies)
+    return (Problem(f"{_POLICY}.policy_id", describe(policy_id), names),)
 
 
 rules: tuple[_Rule, ...] = (

@@ -37,7 +37,7 @@ def test_creation_pins_its_membership_version_for_good() -> None:
     [
         ({"acceptance.quorum_threshold": 0}, "acceptance.quorum_threshold"),
         ({"acceptance.verifier_policy.policy_id": "vp.unheard_of"}, "acceptance.verifier_policy.policy_id"),
-        ({"acceptance.verifier_policy.policy_version": "2"}, "acceptance.verifier_policy.policy_id"),
+        ({"acceptance.verifier_policy.policy_version": "2"}, "acceptance.verifier_policy.policy_version"),
         ({"task_mode": "CONTINUOUS"}, "budget.mode"),
         ({"output_schema": {"$ref": "http://example.com/schema"}}, "output_schema"),
     ],
