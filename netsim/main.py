@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -150,20 +151,24 @@ def swept(scenario: str, seeds: str, jobs: int, nodes: int | None) -> int:
     """Run many seeds of a scenario; `small` and `big` stand for all scenarios of that size."""
     names = [name for name in scenarios.names() if scenario in (name, scenarios.load(name).size)] or [scenario]
     wanted = sweeps.seeds_of(seeds)
-    failed = 0
-    for name in names:
-        chosen, faults, began = _chosen(name, nodes), 0, time.monotonic()
-        with output.progress(name, len(wanted)) as bar:
-            for count, outcome in enumerate(sweeps.sweep(chosen, wanted, jobs), 1):
-                bar(count)
-                if outcome.fault:
-                    faults += 1
-                    output.note(f"FAILED {outcome.fault}\nagain: {sweeps.again(name, outcome.seed, nodes)}")
-        passed = f"{len(wanted) - faults} passed, {faults} failed"
-        click.echo(f"{name}: {passed} in {time.monotonic() - began:.0f} s")
-        sys.stdout.flush()
-        failed += faults
+    with sweeps.workers(jobs) as pool:
+        failed = sum([_swept(name, wanted, nodes, pool) for name in names])
     return 1 if failed else 0
+
+
+def _swept(name: str, seeds: range, nodes: int | None, pool: Executor | None) -> int:
+    """How many seeds of a scenario fail."""
+    chosen, faults, began = _chosen(name, nodes), 0, time.monotonic()
+    with output.progress(name, len(seeds)) as bar:
+        for count, outcome in enumerate(sweeps.sweep(chosen, seeds, pool), 1):
+            bar(count)
+            if outcome.fault:
+                faults += 1
+                output.note(f"FAILED {outcome.fault}\nagain: {sweeps.again(name, outcome.seed, nodes)}")
+    passed = f"{len(seeds) - faults} passed, {faults} failed"
+    click.echo(f"{name}: {passed} in {time.monotonic() - began:.0f} s")
+    sys.stdout.flush()
+    return faults
 
 
 @cli.command("replay", epilog=epilog(("wattswarm-netsim replay run.json",)))

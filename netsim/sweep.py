@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import suppress
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -22,20 +22,29 @@ def run_one(scenario: Scenario, seed: int) -> Outcome:
     return World(scenario, seed).run()
 
 
-def sweep(scenario: Scenario, seeds: Iterable[int], jobs: int) -> Iterator[Outcome]:
-    """Every seed's outcome, as they come."""
+@contextmanager
+def workers(jobs: int) -> Iterator[Executor | None]:
+    """Processes for as many runs at a time; None for one, which is this process."""
     assert 1 <= jobs <= jobs_max
     if jobs == 1:
-        yield from (run_one(scenario, seed) for seed in seeds)
+        yield None
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(run_one, scenario, seed) for seed in seeds]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+        yield pool
+
+
+def sweep(scenario: Scenario, seeds: Iterable[int], pool: Executor | None) -> Iterator[Outcome]:
+    """Every seed's outcome, as they come."""
+    if pool is None:
+        yield from (run_one(scenario, seed) for seed in seeds)
+        return
+    futures = [pool.submit(run_one, scenario, seed) for seed in seeds]
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def again(name: str, seed: int, nodes: int | None = None) -> str:

@@ -47,6 +47,7 @@ class MemoryStore:
         self.by_stream: dict[bytes, list[Event]] = defaultdict(list)
         self.chain_rows: dict[bytes, Chain] = {}
         self.certificates: dict[bytes, Certificate] = {}
+        self.certificates_of: dict[bytes, list[Certificate]] = defaultdict(list)
         self.stream_rows: dict[bytes, StreamRow] = {}
         self.verdicts: dict[bytes, dict[bytes, Verdict]] = defaultdict(dict)
         self.votes: dict[tuple[bytes, int], bytes] = {}
@@ -149,12 +150,8 @@ class MemoryTxn:
         return {stream: [event for event in logged.get(stream, ()) if self.store.void(event)] for stream in streams}
 
     async def stream_certificates(self, streams: Collection[bytes]) -> dict[bytes, list[bytes]]:
-        found: dict[bytes, list[bytes]] = defaultdict(list)
-        for certificate in self.store.certificates.values():
-            if certificate.stream in streams:
-                assert certificate.stream is not None
-                found[certificate.stream].append(certificate.wire())
-        return found
+        found = self.store.certificates_of
+        return {stream: [one.wire() for one in found[stream]] for stream in streams if stream in found}
 
     async def verdicts(self, stream: bytes) -> dict[bytes, Verdict]:
         return dict(self.store.verdicts.get(stream, {}))
@@ -200,6 +197,8 @@ class MemoryTxn:
             store.places[event.author, event.author_seq] = event.id
             store.by_stream[event.stream].append(event)
         for certificate in changes.certificates:
+            if certificate.stream is not None and certificate.id not in store.certificates:
+                store.certificates_of[certificate.stream].append(certificate)
             store.certificates[certificate.id] = certificate
         for author, line in changes.chains.items():
             store.chain_rows[author] = Chain(line.head, line.void_from)
