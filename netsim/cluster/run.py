@@ -40,7 +40,7 @@ def check_scenario(scenario: Scenario) -> None:
     for name in ("liars", "spares", "database"):
         if getattr(scenario, name) != getattr(plain, name):
             raise refuse(scenario, name, str(getattr(scenario, name)), "nothing: only without --cluster")
-    for name in ("duplicates", "reorders", "spikes"):
+    for name in ("duplicates", "reorders", "spikes", "tail_ms"):
         if getattr(scenario.link, name):
             raise refuse(scenario, f"link.{name}", str(getattr(scenario.link, name)), "0: only without --cluster")
     if scenario.load.history:

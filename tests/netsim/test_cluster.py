@@ -70,6 +70,13 @@ def test_what_daemons_can_meet_they_may_be_made_to_meet(name: str, monkeypatch: 
     check_scenario(load(name))
 
 
+@pytest.mark.parametrize("name", ["duplicates", "reorders", "spikes", "tail_ms"])
+def test_what_real_wires_cannot_be_told_is_refused_by_its_field(name: str) -> None:
+    with pytest.raises(Refused) as refused:
+        check_scenario(replace(short, link=replace(short.link, **{name: 0.5})))
+    assert f"link.{name}" in str(refused.value)
+
+
 def left_by(process: int) -> list[str]:
     """What a run has left of its directory and in its process's name."""
     found = [str(path) for path in Path("/tmp").glob(f"wscluster-{process}-*")]
