@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -151,22 +150,23 @@ def swept(scenario: str, seeds: str, jobs: int, nodes: int | None) -> int:
     """Run many seeds of a scenario; `small` and `big` stand for all scenarios of that size."""
     names = [name for name in scenarios.names() if scenario in (name, scenarios.load(name).size)] or [scenario]
     wanted = sweeps.seeds_of(seeds)
+    chosen = [_chosen(name, nodes) for name in names]
     with sweeps.workers(jobs) as pool:
-        failed = sum([_swept(name, wanted, nodes, pool) for name in names])
+        begun = [(name, sweeps.sweep(one, wanted, pool)) for name, one in zip(names, chosen, strict=True)]
+        failed = sum([_swept(name, outcomes, len(wanted), nodes) for name, outcomes in begun])
     return 1 if failed else 0
 
 
-def _swept(name: str, seeds: range, nodes: int | None, pool: Executor | None) -> int:
+def _swept(name: str, outcomes: Iterable[Outcome], seeds: int, nodes: int | None) -> int:
     """How many seeds of a scenario fail."""
-    chosen, faults, began = _chosen(name, nodes), 0, time.monotonic()
-    with output.progress(name, len(seeds)) as bar:
-        for count, outcome in enumerate(sweeps.sweep(chosen, seeds, pool), 1):
+    faults, began = 0, time.monotonic()
+    with output.progress(name, seeds) as bar:
+        for count, outcome in enumerate(outcomes, 1):
             bar(count)
             if outcome.fault:
                 faults += 1
                 output.note(f"FAILED {outcome.fault}\nagain: {sweeps.again(name, outcome.seed, nodes)}")
-    passed = f"{len(seeds) - faults} passed, {faults} failed"
-    click.echo(f"{name}: {passed} in {time.monotonic() - began:.0f} s")
+    click.echo(f"{name}: {seeds - faults} passed, {faults} failed in {time.monotonic() - began:.0f} s")
     sys.stdout.flush()
     return faults
 

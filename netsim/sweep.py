@@ -29,22 +29,19 @@ def workers(jobs: int) -> Iterator[Executor | None]:
     if jobs == 1:
         yield None
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    try:
         yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def sweep(scenario: Scenario, seeds: Iterable[int], pool: Executor | None) -> Iterator[Outcome]:
-    """Every seed's outcome, as they come."""
+    """Every seed's outcome, as they come. A pool begins with them when it has done what it was given before."""
     if pool is None:
-        yield from (run_one(scenario, seed) for seed in seeds)
-        return
+        return (run_one(scenario, seed) for seed in seeds)
     futures = [pool.submit(run_one, scenario, seed) for seed in seeds]
-    try:
-        for future in as_completed(futures):
-            yield future.result()
-    finally:
-        for future in futures:
-            future.cancel()
+    return (future.result() for future in as_completed(futures))
 
 
 def again(name: str, seed: int, nodes: int | None = None) -> str:
