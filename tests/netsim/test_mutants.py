@@ -10,6 +10,8 @@ from netsim.sweep import run_one
 from tests.netsim import mutants
 
 seeds_max = 200
+found_from = {"certificates in events only": 6, "no comparison": 31}
+"""Seeds to begin with, for defects that few seeds meet: those before were swept once, and let them through."""
 planted = {
     "fork handling dropped": ("equivocator", mutants.drop_forks),
     "half of the finalizers decide": ("finality-attack", mutants.half_decides),
@@ -34,7 +36,8 @@ def test_a_planted_defect_is_found(what: str, monkeypatch: pytest.MonkeyPatch) -
     chosen = replace(scenario.load(name), settle_s=120)
     with monkeypatch.context() as patch:
         plant(patch)
-        seed = next((seed for seed in range(1, seeds_max + 1) if run_one(chosen, seed).fault), None)
+        first = found_from.get(what, 1)
+        seed = next((seed for seed in range(first, seeds_max + 1) if run_one(chosen, seed).fault), None)
     assert seed is not None
     assert run_one(chosen, seed).fault == ""
 
