@@ -52,7 +52,7 @@ small = [name for name in scenario.names() if scenario.load(name).size == "small
 def outcome_of(name: str) -> Outcome:
     """A small scenario, a part of it where it is long."""
     chosen = scenario.load(name)
-    return World(replace(chosen, seconds=min(chosen.seconds, 8)), 1).run()
+    return World(replace(chosen, seconds=min(chosen.seconds, 15)), 1).run()
 
 
 @pytest.fixture(scope="module")
