@@ -48,8 +48,10 @@ class Step(NamedTuple):
 
 
 class _OnTop(NamedTuple):
-    """A transaction whose events all go on top: the chains with them, and where the fold of each stream is."""
+    """A transaction whose ``events``, those of an author in line, all go on top: the chains with them, and where the
+    fold of each stream is."""
 
+    events: list[Event]
     lines: dict[bytes, Chain]
     before: dict[bytes, Before]
 
@@ -77,15 +79,14 @@ class Steps:
         on_top = None
         if self._once and events and not certificates and not store.head.parked:
             await knowledge.refresh(txn)
-            events = list(in_line(events))
-            on_top = _on_top(store, knowledge.network, events, now_ms, me)
+            on_top = _on_top(store, knowledge.network, list(in_line(events)), now_ms, me)
         if on_top is None:
             return await take_in(txn, knowledge, events, certificates, now_ms, me)
         known = self._known
         steps = [known[before] for before in on_top.before.values() if before in known]
         if len(steps) == len(on_top.before):
             self.shared += len(events)
-            return await _take(store, txn, events, on_top.lines, steps)
+            return await _take(store, txn, on_top, steps)
         taken = await take_in(txn, knowledge, events, (), now_ms, me)
         self._learn(on_top.before, store.changes, taken)
         return taken
@@ -101,7 +102,7 @@ class Steps:
             self._known[here] = Step(row, verdicts, {one: taken.outcomes[one] for one in here.events})
 
 
-def _on_top(store: SimStore, network: Network, events: Sequence[Event], now_ms: int, me: bytes) -> _OnTop | None:
+def _on_top(store: SimStore, network: Network, events: list[Event], now_ms: int, me: bytes) -> _OnTop | None:
     """Where the log is for these events, those of an author in line; None if any of them does not go on top."""
     lines: dict[bytes, Chain] = {}
     streams: dict[bytes, list[bytes]] = {}
@@ -124,20 +125,18 @@ def _on_top(store: SimStore, network: Network, events: Sequence[Event], now_ms: 
         before[stream] = Before(
             frozenset(ids), row.digest, row.last, network.current.hash, limits.LOCAL_PROTOCOL_VERSION
         )
-    return _OnTop(lines, before)
+    return _OnTop(events, lines, before)
 
 
-async def _take(
-    store: SimStore, txn: Txn, events: Sequence[Event], lines: dict[bytes, Chain], steps: Sequence[Step]
-) -> Taken:
+async def _take(store: SimStore, txn: Txn, on_top: _OnTop, steps: Sequence[Step]) -> Taken:
     head = txn.head.copy()
     outcomes: dict[bytes, Outcome] = {}
-    for event in events:
+    for event in on_top.events:
         head.add_event(event)
         head.max_hlc = max(head.max_hlc, event.hlc)
     for step in steps:
         head.swap_root(step.row.stream, store.stream_rows[step.row.stream].digest, step.row.digest)
         outcomes |= step.outcomes
     rows, verdicts = [step.row for step in steps], [one for step in steps for one in step.verdicts]
-    await txn.write(Changes(events=list(events), chains=lines, streams=rows, verdicts=verdicts, head=head))
-    return Taken(outcomes, {}, len(events), 0)
+    await txn.write(Changes(events=on_top.events, chains=on_top.lines, streams=rows, verdicts=verdicts, head=head))
+    return Taken(outcomes, {}, len(on_top.events), 0)

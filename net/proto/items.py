@@ -242,7 +242,7 @@ def _record_at(packed: bytes, position: int) -> bytes:
 
 
 def _position(packed: bytes, bound: bytes) -> int:
-    """How many records of a block lie below ``bound``."""
+    """How many records of a block lie below ``bound``. (``bisect`` with a key takes twice as long.)"""
     least, most = 0, len(packed) // record_bytes
     while least < most:
         middle = (least + most) >> 1
