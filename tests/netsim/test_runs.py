@@ -16,7 +16,7 @@ from netsim import scenario
 from netsim.main import cli
 from netsim.node import SimNode
 from netsim.scenario import Fault, Scenario
-from netsim.sweep import read_record, record, seeds_of
+from netsim.sweep import read_record, record, seeds_of, sweep, workers
 from netsim.world import Outcome, World
 from sel.log import TaskRecord
 from tests.sizes import root
@@ -102,6 +102,16 @@ def test_every_python_has_the_same_trace() -> None:
     assert digest_of(3) == "3d3dfd402dfdd7d70f30a8a7e7269b2ce51bca39b67a7c36d406fafb53fedbc4", (
         "if what nodes do was changed on purpose, record the new digest here"
     )
+
+
+def test_a_sweep_on_several_processes_gives_each_scenario_its_own_and_what_one_process_gives() -> None:
+    few = [replace(short, name=name, seconds=1) for name in ("one", "other")]
+    with workers(1) as alone, workers(2) as pool:
+        here, there = ([sweep(chosen, range(1, 4), where) for chosen in few] for where in (alone, pool))
+        found = [[{(run.scenario, run.seed, run.digest) for run in runs} for runs in some] for some in (here, there)]
+    assert found[0] == found[1]
+    assert [len(runs) for runs in found[0]] == [3, 3]
+    assert [{name for name, _, _ in runs} for runs in found[1]] == [{"one"}, {"other"}]
 
 
 def test_a_run_is_written_down_and_run_again(tmp_path: Path) -> None:
