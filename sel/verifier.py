@@ -2,16 +2,18 @@
 
 Threads of one interpreter check signatures while it waits, but fight it for its lock while it works; a process does
 not. Request on stdin: u32 count, then per signature u16 length of the message, node id (32), signature (64), message.
-Answer on stdout: one byte each, 1 if it holds. Ends when stdin does, so it never outlives who started it.
+Answer on stdout: one byte each, 1 if it holds. Ends when stdin does, also in the midst of a request, and when nobody
+reads its answers, so it never outlives who started it.
 """
 
 from __future__ import annotations
 
+import signal
 import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from wattswarm.kernel import identity
@@ -27,13 +29,21 @@ read_bytes = 1 << 16
 
 def serve(source: BinaryIO, sink: BinaryIO) -> None:
     """Answer requests until the source ends."""
-    while len(head := source.read(count.size)) == count.size:
-        answer = bytearray()
-        for _ in range(count.unpack(head)[0]):
-            size, node_id, signature = record.unpack(source.read(record.size))
-            answer.append(identity.holds(node_id, source.read(size), signature))
-        sink.write(answer)
-        sink.flush()
+    with suppress(EOFError):
+        while True:
+            answer = bytearray()
+            for _ in range(count.unpack(_exactly(source, count.size))[0]):
+                size, node_id, signature = record.unpack(_exactly(source, record.size))
+                answer.append(identity.holds(node_id, _exactly(source, size), signature))
+            sink.write(answer)
+            sink.flush()
+
+
+def _exactly(source: BinaryIO, size: int) -> bytes:
+    data = source.read(size)
+    if len(data) < size:
+        raise EOFError
+    return data
 
 
 class VerifierGone(Exception):
@@ -95,4 +105,5 @@ async def open_verifier() -> AsyncIterator[Verifier]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import trio
 from msgspec.structs import replace
 
 from bench.swarm import Swarm, history
-from sel import signatures
+from sel import signatures, verifier
 from sel.signatures import bad_signatures, claims_of, claims_within, open_checker
 from wattswarm.kernel import identity
 from wattswarm.kernel.event import Event
@@ -64,3 +67,20 @@ async def test_votes_and_proofs_are_known_when_the_rules_ask() -> None:
     assert len(within) == 3, "three finalizers, each in a vote and in the proof"
     assert await bad_signatures(events, (), network) == []
     assert all(identity.remembers(*claim) for claim in [*claims_of(events), *within])
+
+
+@pytest.mark.parametrize("sent", [0.01, 0.3, 0.999, 1.0])
+def test_the_helper_ends_without_a_word_when_who_started_it_is_gone_in_the_midst(sent: float) -> None:
+    claim = Keypair(b"\x01" * 32).node_id, bytes(64), b"message"
+    request = verifier.count.pack(500) + b"".join(
+        verifier.record.pack(len(message), node_id, signature) + message
+        for node_id, signature, message in [claim] * 500
+    )
+    helper = subprocess.Popen(
+        [sys.executable, "-m", "sel.verifier"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert helper.stdout is not None
+    helper.stdout.close()
+    _, said = helper.communicate(request[: round(sent * len(request))], timeout=30)
+    assert said == b""
+    assert helper.returncode == (0 if sent < 1 else -signal.SIGPIPE)
