@@ -73,7 +73,7 @@ class DecisionCertificate:
 
     def wire(self) -> bytes:
         """Canonical CBOR ["decision", creation, candidate, epoch, proof]; events as [body, signature]."""
-        return codec.encode([self.kind, self.creation.wire, self.candidate.wire, self.epoch, plain(self.proof)])
+        return codec.encode_sorting([self.kind, self.creation.wire, self.candidate.wire, self.epoch, plain(self.proof)])
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class MembershipCertificate:
 
     def wire(self) -> bytes:
         """Canonical CBOR ["membership", update]."""
-        return codec.encode([self.kind, plain(self.update)])
+        return codec.encode_sorting([self.kind, plain(self.update)])
 
 
 @dataclass(frozen=True)

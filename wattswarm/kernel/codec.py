@@ -45,6 +45,7 @@ class _NoTags(dict[int, Callable[..., Never]]):
 
 
 _no_tags = _NoTags()
+_as_they_are = frozenset((str, bytes, bool, type(None)))
 _single = struct.Struct(">f")
 
 
@@ -59,7 +60,7 @@ def _check(value: Any, depth: int) -> bool:
     Returns whether the value's plain encoding is its canonical one: map keys in their order, no shorter floats.
     """
     kind = type(value)
-    if kind is str or kind is bytes or kind is bool or value is None:
+    if kind in _as_they_are:
         return True
     if kind is int:
         if not INT_MIN <= value <= INT_MAX:
@@ -78,7 +79,8 @@ def _check(value: Any, depth: int) -> bool:
         plain = _ordered(value)
         value = value.values()
     for item in value:
-        plain = _check(item, depth + 1) and plain
+        if type(item) not in _as_they_are:
+            plain = _check(item, depth + 1) and plain
     return plain
 
 
@@ -117,6 +119,15 @@ def encode(value: Any) -> bytes:
         plain = _check(value, 0)
     except Malformed:
         plain = False
+    return _dumps(value, plain)
+
+
+def encode_sorting(value: Any) -> bytes:
+    """The same, for values whose maps are seldom in order: asking whether they are takes a third as long as sorting."""
+    return _dumps(value, plain=False)
+
+
+def _dumps(value: Any, plain: bool) -> bytes:
     try:
         return cbor2.dumps(value, canonical=not plain)
     except (cbor2.CBOREncodeError, UnicodeEncodeError) as error:
@@ -125,8 +136,7 @@ def encode(value: Any) -> bytes:
 
 def encode_checked(value: Any) -> bytes:
     """Canonical CBOR of a value that came from outside (JSON of a user or runtime). Raises ``Malformed``."""
-    _check(value, 0)
-    return encode(value)
+    return _dumps(value, _check(value, 0))
 
 
 def decode(data: bytes) -> Any:

@@ -66,7 +66,7 @@ def new(network: Network) -> GovernanceState:
 
 def encode_state(state: GovernanceState) -> bytes:
     """Canonical CBOR of the state; its SHA-256 is the stream's digest."""
-    return codec.encode(msgspec.to_builtins(state, builtin_types=(bytes,)))
+    return codec.encode_sorting(msgspec.to_builtins(state, builtin_types=(bytes,)))
 
 
 def decode_state(data: bytes) -> GovernanceState:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import to_builtins
 
-from wattswarm.kernel.codec import encode, sha256
+from wattswarm.kernel.codec import encode, encode_sorting, sha256
 from wattswarm.kernel.limits import structured_summary_bytes_max
 from wattswarm.kernel.media import inline_problems
 from wattswarm.kernel.payloads.work import Candidate, CandidateProposed, EvidenceAdded
@@ -22,7 +22,7 @@ from wattswarm.kernel.task.wording import short
 
 def candidate_hash(author: bytes, candidate: Candidate) -> bytes:
     """What names a candidate: SHA-256 of canonical CBOR [author, candidate] (docs/protocol.md §5)."""
-    return sha256(encode([author, to_builtins(candidate, builtin_types=(bytes,))]))
+    return sha256(encode_sorting([author, to_builtins(candidate, builtin_types=(bytes,))]))
 
 
 def propose(turn: Turn, payload: CandidateProposed) -> None:

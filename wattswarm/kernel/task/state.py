@@ -14,7 +14,7 @@ import cbor2
 import msgspec
 from msgspec import Struct, field
 
-from wattswarm.kernel.codec import encode
+from wattswarm.kernel.codec import encode_sorting
 
 Closing = Literal["OPEN", "FINALIZED", "EXPIRED", "STOPPED", "SUSPENDED", "KILLED"]
 Status = Literal["OPEN", "FINALIZED", "EXPIRED", "STOPPED", "SUSPENDED", "KILLED", "FORKED"]
@@ -189,7 +189,7 @@ def status(state: TaskState) -> Status:
 
 def encode_state(state: TaskState) -> bytes:
     """The canonical CBOR that the stream's digest is taken of."""
-    return encode(msgspec.to_builtins(state, builtin_types=(bytes,)))
+    return encode_sorting(msgspec.to_builtins(state, builtin_types=(bytes,)))
 
 
 def decode_state(data: bytes) -> TaskState:
