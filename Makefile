@@ -23,8 +23,7 @@ test: $(STAMP)
 
 # Seeds of simulated swarms: twenty of every small scenario, one of every big one.
 sweep: $(STAMP)
-	$(BIN)/wattswarm-netsim sweep small --seeds 1..20 --jobs 2
-	$(BIN)/wattswarm-netsim sweep big --seeds 1 --jobs 1
+	$(BIN)/wattswarm-netsim sweep every --seeds 1..20 --jobs 2
 
 check: $(STAMP)
 	$(BIN)/ruff check .

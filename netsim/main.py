@@ -147,14 +147,22 @@ def _tell_fault(outcome: Outcome, again: str) -> None:
 @click.option("--jobs", type=click.IntRange(1, sweeps.jobs_max), default=2, help="processes [2]")
 @click.option("--nodes", type=int, help="another number of nodes than the scenario's")
 def swept(scenario: str, seeds: str, jobs: int, nodes: int | None) -> int:
-    """Run many seeds of a scenario; `small` and `big` stand for all scenarios of that size."""
-    names = [name for name in scenarios.names() if scenario in (name, scenarios.load(name).size)] or [scenario]
-    wanted = sweeps.seeds_of(seeds)
-    chosen = [_chosen(name, nodes) for name in names]
+    """Run many seeds of a scenario.
+
+    `small`, `big`: all scenarios of that size; `every`: all seeds of the small ones and the first of the big ones.
+    """
+    wanted = [(name, _chosen(name, nodes), some) for name, some in _stands_for(scenario, sweeps.seeds_of(seeds))]
     with sweeps.workers(jobs) as pool:
-        begun = [(name, sweeps.sweep(one, wanted, pool)) for name, one in zip(names, chosen, strict=True)]
-        failed = sum([_swept(name, outcomes, len(wanted), nodes) for name, outcomes in begun])
+        begun = [(name, sweeps.sweep(chosen, some, pool), len(some)) for name, chosen, some in wanted]
+        failed = sum([_swept(name, outcomes, count, nodes) for name, outcomes, count in begun])
     return 1 if failed else 0
+
+
+def _stands_for(which: str, seeds: range) -> list[tuple[str, range]]:
+    """The scenarios that are meant, and the seeds of each. Big ones come first: the last to end are short then."""
+    of_size = {"big": seeds[:1], "small": seeds} if which == "every" else {which: seeds}
+    sizes = [(name, scenarios.load(name).size) for name in scenarios.names()]
+    return [(name, some) for size, some in of_size.items() for name, its in sizes if its == size] or [(which, seeds)]
 
 
 def _swept(name: str, outcomes: Iterable[Outcome], seeds: int, nodes: int | None) -> int:

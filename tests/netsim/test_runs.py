@@ -69,6 +69,32 @@ def elsewhere() -> dict[str, str]:
     return dict(zip(small, said.stdout.split(), strict=True))
 
 
+@pytest.mark.parametrize(
+    ("which", "expected"),
+    [
+        ("every", {"small": (5, 6, 7), "big": (5,)}),
+        ("small", {"small": (5, 6, 7)}),
+        ("big", {"big": (5, 6, 7)}),
+        ("calm-lan", {"calm-lan": (5, 6, 7)}),
+    ],
+)
+def test_a_sweep_runs_the_scenarios_that_a_word_stands_for_the_big_ones_first(
+    which: str, expected: dict[str, tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept: list[tuple[str, str, tuple[int, ...]]] = []
+
+    def noted(chosen: Scenario, seeds: range, _pool: object) -> list[Outcome]:
+        swept.append((chosen.name, chosen.size, tuple(seeds)))
+        return []
+
+    monkeypatch.setattr("netsim.sweep.sweep", noted)
+    assert cli(["sweep", which, "--seeds", "5..7"], standalone_mode=False) == 0
+    named = {one.name: one.size for one in map(scenario.load, scenario.names())}
+    found = {(name, some) for name, _, some in swept}
+    assert found == {(name, some) for size, some in expected.items() for name in named if size in (name, named[name])}
+    assert [size for _, size, _ in swept] == sorted(size for _, size, _ in swept)
+
+
 @pytest.mark.parametrize("name", small)
 def test_every_small_scenario_holds_and_the_hash_seed_of_python_changes_nothing(
     name: str, elsewhere: dict[str, str]
