@@ -23,6 +23,8 @@ from wattswarm.presence import daemon_process
 disk_bytes = 4 << 30
 """More than a database comes to need: only what is used takes memory."""
 ended_s_max = 5.0
+tries_max = 12
+"""To make a disk full while it is written to; the last leaves room for 8 MiB."""
 prefix = "wscluster"
 base = Path("/tmp")  # noqa: S108 - a socket's path must be short, and the directory below is this run's own
 _named = re.compile(rf"{prefix}-(\d+)-\w+")
@@ -49,10 +51,17 @@ def open_places(size: int, *, own_disks: bool) -> Iterator[list[Path]]:
 
 
 def fill_disk(disk: Path) -> None:
-    """From now on a host's disk has room for what is on it, and for nothing more. Blocking."""
-    now = os.statvfs(disk)
-    used = (now.f_blocks - now.f_bfree) * now.f_frsize
-    _run("mount", "-o", f"remount,size={used}", str(disk))
+    """From now on a host's disk has room for what is on it, and for next to nothing more. Blocking.
+
+    What is written in the meantime makes it too small for what it holds, and that is refused: a little more, then.
+    """
+    for spare_blocks in (1 << number for number in range(tries_max)):
+        now = os.statvfs(disk)
+        size = (now.f_blocks - now.f_bfree + spare_blocks) * now.f_frsize
+        done = _ran("mount", "-o", f"remount,size={size}", str(disk))
+        if done.returncode == 0:
+            return
+    raise AssertionError(f"{disk} cannot be made full: {done.stderr}")
 
 
 def free_disk(disk: Path) -> None:
@@ -84,6 +93,10 @@ def _remove(directory: Path) -> None:
     shutil.rmtree(directory)
 
 
+def _ran(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)
+
+
 def _run(*words: str) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)
+    done = _ran(*words)
     assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import trio
 from msgspec.structs import replace
 
 from netsim import scenario
+from netsim.cluster.places import fill_disk, free_disk, open_places
 from netsim.cluster.run import Options, check_scenario, run
 from netsim.scenario import Fault, Load, Scenario
 from wattswarm.kernel.refusal import Refused
@@ -58,3 +61,26 @@ def test_what_daemons_cannot_be_made_to_meet_is_refused_by_its_field(changed: Sc
 def test_a_disk_cannot_be_full_in_virtual_time() -> None:
     with pytest.raises(Refused, match="disk_full"):
         scenario.check_kinds(short(faults=(Fault("disk_full"),)), cluster=False)
+
+
+def test_a_disk_is_made_full_while_it_is_written_to() -> None:
+    ended = threading.Event()
+
+    def writes(file: Path) -> None:
+        while not ended.is_set():
+            with suppress(OSError), file.open("ab") as growing:
+                growing.write(bytes(200_000))
+
+    with open_places(1, own_disks=True) as (state,):
+        writer = threading.Thread(target=writes, args=(state.parent / "grows",))
+        writer.start()
+        try:
+            for _ in range(10):
+                fill_disk(state.parent)
+                free_disk(state.parent)
+        finally:
+            ended.set()
+            writer.join()
+        fill_disk(state.parent)
+        with pytest.raises(OSError, match="No space left"):
+            (state.parent / "more").write_bytes(bytes(1 << 16))
