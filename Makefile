@@ -9,9 +9,9 @@ FITS := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14
 PYTHON = $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c '$(FITS)' >/dev/null 2>&1 && echo $$p && break; done)
 
-# Two files at a time, by their names: by their numbers of tests, the few that take minutes would come last, alone.
-# `make TESTS=.venv/bin/pytest test` takes one at a time.
-TESTS = $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three files at a time, for on two cores tests of daemons wait two fifths of the time, and by their names: by their
+# numbers of tests, the few that take minutes would come last, alone. `make TESTS=.venv/bin/pytest test` takes one.
+TESTS = $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test sweep check bench soak clean
 
