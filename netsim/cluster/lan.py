@@ -15,13 +15,14 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Literal
+
+from netsim.cluster.command import CommandFailed, run_command
 
 Cut = Literal["silent", "reset"]
 Cuts = Mapping[tuple[int, int], Cut]
@@ -90,21 +91,22 @@ class Lan:
     def delay(self, latency_ms: tuple[int, int]) -> bool:
         """Have what hosts send take so long, least and most; whether this kernel can (netem)."""
         middle, spread = sum(latency_ms) / 2, (latency_ms[1] - latency_ms[0]) / 2
-        for host in range(self.size):
-            terms = ("netem", "delay", f"{middle}ms", f"{spread}ms")
-            words = [*self.within(host), "tc", "qdisc", "replace", "dev", "eth0", "root", *terms]
-            if shutil.which("tc") is None or subprocess.run(words, capture_output=True, check=False).returncode:
-                return False
+        terms = ("netem", "delay", f"{middle}ms", f"{spread}ms")
+        try:
+            for host in range(self.size):
+                run_command(*self.within(host), "tc", "qdisc", "replace", "dev", "eth0", "root", *terms)
+        except CommandFailed:
+            return False
         return True
 
     def sent_bytes(self, host: int) -> int:
         """What a host has sent to the others since it was made."""
-        told = _run("ip", "-n", self.namespace("lan"), "-s", "-j", "link", "show", f"host{host}")
+        told = run_command("ip", "-n", self.namespace("lan"), "-s", "-j", "link", "show", f"host{host}")
         return int(json.loads(told)[0]["stats64"]["rx"]["bytes"])
 
     def _rule(self) -> None:
         for host in range(self.size):
-            _run(*self.within(host), "nft", "-f", "-", given=self._rules(host))
+            run_command(*self.within(host), "nft", "-f", "-", given=self._rules(host))
 
     def _rules(self, host: int) -> str:
         """All rules of a host; what was there before goes in the same transaction."""
@@ -136,7 +138,7 @@ def open_lan(size: int) -> Iterator[Lan]:
     namespaces = [lan.namespace(which) for which in ("lan", *range(size))]
     try:
         for name in namespaces:
-            _run("ip", "netns", "add", name)
+            run_command("ip", "netns", "add", name)
         _connect(lan)
         yield lan
     finally:
@@ -147,16 +149,16 @@ def open_lan(size: int) -> Iterator[Lan]:
 def _connect(lan: Lan) -> None:
     """Bridge, cables, addresses; a bridge that listens to who wants what group would need somebody who asks."""
     middle = lan.namespace("lan")
-    _run("ip", "-n", middle, "link", "add", "bridge", "type", "bridge", "mcast_snooping", "0")
-    _run("ip", "-n", middle, "address", "add", f"{lan.middle_address}/24", "dev", "bridge")
-    _run("ip", "-n", middle, "link", "set", "bridge", "up")
+    run_command("ip", "-n", middle, "link", "add", "bridge", "type", "bridge", "mcast_snooping", "0")
+    run_command("ip", "-n", middle, "address", "add", f"{lan.middle_address}/24", "dev", "bridge")
+    run_command("ip", "-n", middle, "link", "set", "bridge", "up")
     for host in range(lan.size):
         here, port = lan.namespace(host), f"host{host}"
-        _run("ip", "link", "add", "eth0", "netns", here, "type", "veth", "peer", "name", port, "netns", middle)
-        _run("ip", "-n", middle, "link", "set", port, "master", "bridge", "up")
-        _run("ip", "-n", here, "address", "add", f"{lan.address(host)}/24", "dev", "eth0")
+        run_command("ip", "link", "add", "eth0", "netns", here, "type", "veth", "peer", "name", port, "netns", middle)
+        run_command("ip", "-n", middle, "link", "set", port, "master", "bridge", "up")
+        run_command("ip", "-n", here, "address", "add", f"{lan.address(host)}/24", "dev", "eth0")
         for link in ("lo", "eth0"):
-            _run("ip", "-n", here, "link", "set", link, "up")
+            run_command("ip", "-n", here, "link", "set", link, "up")
 
 
 def _left_behind() -> list[str]:
@@ -169,13 +171,7 @@ def _remove(name: str) -> None:
     """End what runs in a namespace, and take it away. Its end of every cable goes with it."""
     if not Path(_names_dir, name).exists():
         return
-    for pid in _run("ip", "netns", "pids", name).split():
+    for pid in run_command("ip", "netns", "pids", name).split():
         with suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
-    _run("ip", "netns", "delete", name)
-
-
-def _run(*words: str, given: str = "") -> str:
-    done = subprocess.run(words, input=given, capture_output=True, text=True, check=False, timeout=30)
-    assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
-    return done.stdout
+    run_command("ip", "netns", "delete", name)

@@ -9,13 +9,13 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from netsim.cluster.command import CommandFailed, run_command
 from netsim.cluster.host import kill_postgres
 from sel.embedded import running
 from wattswarm.presence import daemon_process
@@ -23,8 +23,8 @@ from wattswarm.presence import daemon_process
 disk_bytes = 4 << 30
 """More than a database comes to need: only what is used takes memory."""
 ended_s_max = 5.0
-tries_max = 12
-"""To make a disk full while it is written to; the last leaves room for 8 MiB."""
+spare_blocks_max = 2048
+"""Room that a disk is left with at the most when it is made full while it is written to: 8 MiB in blocks of a page."""
 prefix = "wscluster"
 base = Path("/tmp")  # noqa: S108 - a socket's path must be short, and the directory below is this run's own
 _named = re.compile(rf"{prefix}-(\d+)-\w+")
@@ -43,7 +43,7 @@ def open_places(size: int, *, own_disks: bool) -> Iterator[list[Path]]:
             disk = directory / f"n{number:03}"
             disk.mkdir(mode=0o755)
             if own_disks:
-                _run("mount", "-t", "tmpfs", "-o", f"size={disk_bytes},mode=755", "wattswarm", str(disk))
+                run_command("mount", "-t", "tmpfs", "-o", f"size={disk_bytes},mode=755", "wattswarm", str(disk))
             places.append(disk / "state")
         yield places
     finally:
@@ -55,18 +55,23 @@ def fill_disk(disk: Path) -> None:
 
     What is written in the meantime makes it too small for what it holds, and that is refused: a little more, then.
     """
-    for spare_blocks in (1 << number for number in range(tries_max)):
+    spare_blocks = 1
+    while True:
         now = os.statvfs(disk)
         size = (now.f_blocks - now.f_bfree + spare_blocks) * now.f_frsize
-        done = _ran("mount", "-o", f"remount,size={size}", str(disk))
-        if done.returncode == 0:
+        try:
+            run_command("mount", "-o", f"remount,size={size}", str(disk))
+        except CommandFailed:
+            if spare_blocks == spare_blocks_max:
+                raise
+            spare_blocks *= 2
+        else:
             return
-    raise AssertionError(f"{disk} cannot be made full: {done.stderr}")
 
 
 def free_disk(disk: Path) -> None:
     """There is room again. Blocking."""
-    _run("mount", "-o", f"remount,size={disk_bytes}", str(disk))
+    run_command("mount", "-o", f"remount,size={disk_bytes}", str(disk))
 
 
 def _left_behind() -> list[Path]:
@@ -89,14 +94,5 @@ def _remove(directory: Path) -> None:
             time.sleep(0.01)
     for disk in directory.glob("*"):
         if os.path.ismount(disk):
-            _run("umount", "--lazy", str(disk))
+            run_command("umount", "--lazy", str(disk))
     shutil.rmtree(directory)
-
-
-def _ran(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)
-
-
-def _run(*words: str) -> None:
-    done = _ran(*words)
-    assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
